@@ -1,0 +1,107 @@
+# weft: build/libweft.so, build/weftd, build/weft. See README.md.
+#   make                  the three products
+#   make unit             unit tests, built and run
+#   make programs         the programs of tests/interpose
+#   make SAN=address,undefined | SAN=thread    the same under build-<san>/
+#   make V=1              show the commands
+
+CC ?= gcc
+PREFIX ?= /usr/local
+SAN ?=
+BUILD ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+comma := ,
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Wvla -Werror
+CFLAGS ?= -O2 -g
+ALL_CFLAGS := -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -fno-omit-frame-pointer -fno-strict-aliasing \
+	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined) -MMD -MP -Iinclude
+SHIM_CFLAGS := $(ALL_CFLAGS) -fPIC -fvisibility=hidden -ftls-model=initial-exec -Ipreload
+LIBDIR := $(shell $(CC) -print-file-name=libssl.a | xargs dirname)
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo "  $(1)	$(@:$(BUILD)/%=%)")
+
+src = $(sort $(wildcard $(1:%=%/*.c)))
+obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
+
+CORE := $(call obj,$(call src,preload/base preload/policy))
+SHIM := $(call obj,$(call src,preload/sys preload/telemetry preload/identity preload/tls preload/control \
+	preload/conduit preload/fd))
+HOOK := $(call obj,$(call src,preload/hook))
+BROKER_ROOMS := store compile registry ca session health telemetry admin
+BROKER := $(call obj,$(call src,$(BROKER_ROOMS:%=broker/%)))
+CLI := $(call obj,$(call src,broker/cli))
+
+SHIM_LIBS := -l:libssl.a -l:libcrypto.a -l:libmsgpackc.a
+BROKER_LIBS := -lev -lhiredis -lmsgpackc -lssl -lcrypto -ljansson -lmicrohttpd
+
+.PHONY: all unit programs install clean
+all: $(BUILD)/libweft.so $(BUILD)/weftd $(BUILD)/weft
+
+$(BUILD)/preload/%.o: preload/%.c
+	$(call say,CC)
+	$(Q)mkdir -p $(@D) && $(CC) $(SHIM_CFLAGS) -c $< -o $@
+
+$(BUILD)/broker/%.o: broker/%.c
+	$(call say,CC)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -Ibroker -c $< -o $@
+
+$(BUILD)/libcore.a: $(CORE)
+$(BUILD)/libshim.a: $(SHIM)
+$(BUILD)/libbroker.a: $(BROKER)
+$(BUILD)/%.a:
+	$(call say,AR)
+	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcs $@ $^
+
+# OpenSSL is linked in and hidden: a shared one would bind to the guest's own (node exports 1344 such symbols).
+$(BUILD)/libweft.so: $(CORE) $(SHIM) $(HOOK) preload/libweft.map
+	$(call say,LD)
+	$(Q)$(CC) -shared $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -o $@.new $(CORE) $(SHIM) $(HOOK) \
+		-Wl,--version-script=preload/libweft.map -Wl,-Bsymbolic -Wl,--exclude-libs,ALL \
+		-Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-soname,libweft.so $(SHIM_LDFLAGS) $(SHIM_LIBS) -ldl -lpthread
+	$(Q)mv $@.new $@
+
+$(BUILD)/weftd: $(BUILD)/broker/weftd.o $(BUILD)/libbroker.a $(BUILD)/libcore.a
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^ $(BROKER_LIBS)
+
+$(BUILD)/weft: $(BUILD)/broker/weft.o $(CLI) $(BUILD)/libbroker.a $(BUILD)/libcore.a
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^ $(BROKER_LIBS)
+
+# Unit tests: one program per file, linked with the library of its folder.
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/*/test_*.c))
+LINK_core := $(BUILD)/libcore.a
+LINK_shim := $(BUILD)/libshim.a $(BUILD)/libcore.a
+LINK_broker := $(BUILD)/libbroker.a $(BUILD)/libcore.a
+LIBS_core := -lmsgpackc
+LIBS_shim := $(SHIM_LIBS) -ldl -lpthread
+LIBS_broker := $(BROKER_LIBS)
+define unit_rule
+$(BUILD)/tests/unit/$(1)/%: tests/unit/$(1)/%.c $(LINK_$(1))
+	$$(call say,TEST)
+	$$(Q)mkdir -p $$(@D) && $$(CC) $$(ALL_CFLAGS) -Ipreload -Ibroker -o $$@ $$< $(LINK_$(1)) $(LIBS_$(1)) -lcmocka -lpthread
+endef
+$(foreach room,core shim broker,$(eval $(call unit_rule,$(room))))
+
+unit: $(UNIT)
+	$(Q)fail=0; for t in $(UNIT); do echo "== $$t"; $$t || fail=1; done; exit $$fail
+
+PROGRAMS := $(patsubst tests/interpose/%.c,$(BUILD)/tests/interpose/%,$(wildcard tests/interpose/*.c))
+$(BUILD)/tests/interpose/%: tests/interpose/%.c
+	$(call say,CC)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -o $@ $< -lpthread
+programs: $(PROGRAMS)
+
+# A library in use is replaced by rename, never written into.
+install: all
+	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(BUILD)/libweft.so $(DESTDIR)$(PREFIX)/lib/libweft.so.new
+	mv $(DESTDIR)$(PREFIX)/lib/libweft.so.new $(DESTDIR)$(PREFIX)/lib/libweft.so
+	install -m 755 $(BUILD)/weftd $(BUILD)/weft $(DESTDIR)$(PREFIX)/bin
+	$(if $(wildcard broker/dist/*.1),install -m 644 broker/dist/*.1 $(DESTDIR)$(PREFIX)/share/man/man1)
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,67 @@
+/* The guest's side of the control path: maps weftd's memories, asks weftd, keeps the last good answers.
+ *
+ * Nothing here keeps a descriptor or a thread. Calls marked "may ask" open the broker's Unix socket for one exchange of at
+ * most WEFT_EXCHANGE_MS in the calling thread (EINTR is retried inside, errno is preserved), close it and return.
+ * All others only read mapped memory. Safe from any thread; not from signal handlers. */
+#ifndef CONTROL_CONTROL_H
+#define CONTROL_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "identity/identity.h"
+#include "weft/addr.h"
+#include "weft/policy.h"
+#include "weft/shm.h"
+
+/* Reads the environment. Called once by the constructor; makes no system call beyond what getenv needs.
+ * In an AT_SECURE process, or with WEFT_MODE=off, everything below answers "not mesh". */
+void control_start(void);
+
+/* The mode in force now: the live word under WEFT_MODE's ceiling. OFF before anything was mapped means nothing:
+ * ask mesh_find_* first. */
+enum weft_mode control_mode(void);
+
+/* --- names. The first call maps the names and the board by path (a HELLO only if that is not allowed). --- */
+
+/* 0 and *out; -ENOENT: not a mesh name. May ask only at the first call. */
+int mesh_find_name(const char *name, struct weft_names_service *out);
+/* 0, *out, *kind; -ENOENT: not mesh. A VIP that nobody holds, or any VIP while nobody answers and WEFT_NO_BROKER is
+ * closed: -ECONNREFUSED, *reason set. May ask only at the first call. */
+int mesh_find_addr(const struct weft_addr *a, struct weft_names_service *out, enum weft_names_kind *kind,
+		   enum weft_reason *reason);
+
+/* --- services --- */
+struct service {
+	unsigned refs;                   /* atomic; service_ref and service_unref alone */
+	const struct wire_service *wire; /* decoded, immutable */
+	struct balance *balance;         /* one per cluster; counters are atomic, see service_active() */
+};
+/* The service as compiled for (name, port, dialled address). From the cache while the board's generation is the same and
+ * weftd's heartbeat is fresh; else may ask, and falls back on the last good answer if weftd does not answer.
+ * 0 and a reference in *out; -ECONNREFUSED or another -errno with *reason set. */
+int mesh_service(const char *name, const struct weft_addr *dialled, bool exact, struct service **out,
+		 enum weft_reason *reason);
+struct service *service_unref(struct service *s); /* NULL-safe, returns NULL */
+struct service *service_ref(struct service *s);
+/* Picks cluster and endpoint (policy.h) with this process's counters. `tried` is as in endpoint_pick. */
+int service_pick(struct service *s, const uint64_t *tried, uint32_t cluster, uint32_t *endpoint);
+int service_route(struct service *s, uint32_t *cluster); /* 0 or -ENOENT: reason NO_ROUTE or wire->reason */
+void service_active(struct service *s, uint32_t cluster, uint32_t endpoint, int delta);
+
+/* --- identity --- */
+/* The identity in force. Attaches and enrols at the first need and again after weftd restarted; may ask.
+ * 0 and a reference; -EACCES or -ECONNREFUSED with *reason (NO_IDENTITY, NO_BROKER). */
+int mesh_identity(struct identity **out, enum weft_reason *reason);
+/* Sequence number of the identity memory: one load. Changes with each new certificate, bundle or inbound policy. */
+uint64_t mesh_identity_seq(void);
+
+/* --- listeners --- */
+/* The process listens on `fd`: attach, enrol and REGISTER. Returns what accepted connections are to be:
+ * 1: meshed; 0: not (mode off or observe, no identity and open, AF_UNIX...); -ECONNREFUSED: refuse them (closed). */
+int mesh_listen(int fd);
+void mesh_unlisten(int fd); /* before close of the last fd of a listener; may ask */
+/* The same answer as mesh_listen for an accept now, from memory; re-attaches after a restart of weftd (may ask). */
+int mesh_accepts(void);
+
+#endif
