@@ -12,7 +12,7 @@
 
 /* Until sys_start() ran, each pointer leads to a stub that runs it and then makes the call. A stub whose symbol the
  * libc lacks answers ENOSYS. */
-static void symbol_missing(void);
+static long symbol_missing(void);
 
 #define HOOK(ret, name, params, args)                                                                                  \
 	static ret early_##name params                                                                                 \
@@ -33,9 +33,10 @@ struct sys sys = {
 #undef OPTIONAL
 };
 
-static void symbol_missing(void)
+static long symbol_missing(void)
 {
 	errno = ENOSYS;
+	return -1;
 }
 
 static void *next_symbol(const char *name)
