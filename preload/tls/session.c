@@ -1,0 +1,91 @@
+#include "tls/session.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "sys/pool.h"
+#include "sys/sys.h"
+#include "tls/session_int.h"
+
+void session_start(struct session *s, const struct record_keys *rx, const struct record_keys *tx)
+{
+	uint8_t *own = s->own;
+
+	memset(s, 0, sizeof(*s));
+	s->own = own;
+	s->rx = *rx;
+	s->tx = *tx;
+	s->lowat = 1;
+}
+
+uint8_t *session_block(struct session *s, bool tx)
+{
+	uint8_t **b = tx ? &s->tx_block : &s->rx_block;
+
+	if (!*b)
+		*b = s->own ? s->own + (tx ? POOL_BLOCK : 0) : pool_get();
+	return *b;
+}
+
+void session_unblock(struct session *s, bool tx)
+{
+	uint8_t **b = tx ? &s->tx_block : &s->rx_block;
+
+	if (!s->own)
+		pool_put(*b);
+	*b = NULL;
+}
+
+void session_wipe(struct session *s)
+{
+	session_unblock(s, false);
+	session_unblock(s, true);
+	record_keys_wipe(&s->rx);
+	record_keys_wipe(&s->tx);
+}
+
+void session_move(struct session *to, struct session *from, uint8_t *own)
+{
+	*to = *from;
+	memset(&to->rx_lock, 0, sizeof(to->rx_lock));
+	memset(&to->tx_lock, 0, sizeof(to->tx_lock));
+	to->own = own;
+	to->rx_block = to->tx_block = NULL;
+	if (from->rx_block)
+		memcpy(session_block(to, false), from->rx_block, POOL_BLOCK);
+	if (from->tx_block)
+		memcpy(session_block(to, true), from->tx_block, POOL_BLOCK);
+	session_wipe(from);
+}
+
+int session_fail(struct session *s, int err, enum weft_reason reason)
+{
+	if (!s->error) {
+		s->error = err;
+		s->reason = reason;
+	}
+	return s->error;
+}
+
+int session_enter(struct session *s, struct lock *l)
+{
+	int r = lock_take(l);
+
+	if (r == -EDEADLK)
+		return -EAGAIN;
+	if (r == -EOWNERDEAD) /* it died between two steps of a record: nothing sure can follow */
+		session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
+	return 0;
+}
+
+long session_io(long call, int fd, const void *buf, size_t n, int flags)
+{
+	long r;
+
+	do
+		r = sys_call(call, fd, (long)buf, (long)n, flags | MSG_DONTWAIT, 0, 0);
+	while (r == -EINTR);
+	return r;
+}

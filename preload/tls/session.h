@@ -1,0 +1,65 @@
+/* An open TLS session on the application's own socket: seals what is written, opens what was received.
+ *
+ * Readiness belongs to the kernel: between calls a session holds either nothing, or a part of one record (which no poller
+ * need know of), or the undelivered plaintext of one record whose last byte still lies in the socket.
+ *
+ * A session is plain data but for its blocks, so it can be moved into memory that a fork shares. Two locks, one per
+ * direction, order rx then tx; none is held across a wait. Functions take the locks themselves, never block, and return
+ * -errno; -EAGAIN means "wait for the socket". A signal handler that interrupted a holder gets -EAGAIN too. */
+#ifndef TLS_SESSION_H
+#define TLS_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "sys/lock.h"
+#include "tls/record.h"
+#include "weft/reason.h"
+
+struct session {
+	struct lock rx_lock, tx_lock;
+	struct record_keys rx, tx;
+	int error;               /* sticky -errno; what came before it is still delivered */
+	enum weft_reason reason; /* why */
+	bool rx_eof;             /* the peer's close_notify came */
+	bool tx_closed;          /* ours is sent */
+	bool tx_rekey;           /* the peer asked for a KeyUpdate of ours */
+	uint32_t lowat;          /* SO_RCVLOWAT in force */
+	uint32_t rx_have;        /* bytes of an incomplete record at the start of rx_block */
+	uint32_t plain_off, plain_end; /* undelivered plaintext in rx_block, from SESSION_PLAIN */
+	uint32_t tx_off, tx_end; /* the rest of a record that the socket took in part, in tx_block */
+	uint32_t tx_ahead;       /* plaintext bytes of it that the application was not told of yet */
+	uint8_t *rx_block, *tx_block; /* of the pool, or of `own` */
+	uint8_t *own;            /* two blocks for this session alone, in shared memory; NULL: take from the pool */
+};
+
+/* The AEAD contexts of this process for one session. */
+struct session_aead {
+	struct record_aead *rx, *tx;
+};
+
+void session_start(struct session *s, const struct record_keys *rx, const struct record_keys *tx);
+void session_wipe(struct session *s); /* frees blocks, forgets keys */
+/* Moves `from` into memory that a fork will share: `to`, and `own` of 2 * POOL_BLOCK bytes. Both locks are held. */
+void session_move(struct session *to, struct session *from, uint8_t *own);
+
+/* As recv(2) and send(2) on a stream, for `n` bytes of `iov`. recv knows MSG_PEEK, send MSG_NOSIGNAL. */
+ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, int flags);
+ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, int flags);
+
+/* Would a read return something (data, EOF, error) now? If not, SO_RCVLOWAT is set so that the kernel says "readable" no
+ * sooner than when it would. */
+bool session_ready(struct session *s, struct session_aead *a, int fd);
+/* Bytes the kernel must hold before a read can return something; for a blocking wait. At least 1. */
+size_t session_need(struct session *s);
+/* Plaintext that can be read now: exact. */
+ssize_t session_unread(struct session *s, struct session_aead *a, int fd);
+/* Sends what is left of a record. 0, -EAGAIN, or the error of the socket. */
+int session_flush(struct session *s, int fd);
+/* Flushes and sends an alert: close_notify (0) ends our direction. Does its best on a full socket; may wait 2 s there. */
+void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t description);
+
+#endif

@@ -1,0 +1,25 @@
+/* What session.c, session_rx.c and session_tx.c share. */
+#ifndef TLS_SESSION_INT_H
+#define TLS_SESSION_INT_H
+
+#include <sys/syscall.h>
+
+#include "sys/pool.h"
+#include "tls/session.h"
+
+/* rx_block: ciphertext from 0, plaintext of one record from SESSION_PLAIN. */
+#define SESSION_PLAIN (POOL_BLOCK - WEFT_RECORD_MAX - 256)
+
+uint8_t *session_block(struct session *s, bool tx); /* NULL: no memory */
+void session_unblock(struct session *s, bool tx);
+int session_fail(struct session *s, int err, enum weft_reason reason); /* returns the error in force */
+int session_enter(struct session *s, struct lock *l);
+/* recvfrom or sendto without waiting. */
+long session_io(long call, int fd, const void *buf, size_t n, int flags);
+int session_set_lowat(struct session *s, int fd, uint32_t lowat);
+int session_rekey(struct session *s, struct session_aead *a, int fd); /* tx lock held */
+
+#define session_take(fd, buf, n, flags) session_io(SYS_recvfrom, fd, buf, n, flags)
+#define session_put(fd, buf, n, flags) session_io(SYS_sendto, fd, buf, n, flags)
+
+#endif

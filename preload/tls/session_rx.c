@@ -1,0 +1,449 @@
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "sys/sys.h"
+#include "tls/session_int.h"
+
+#define KEY_UPDATE_WIRE (RECORD_OVERHEAD + 5)
+#define ALERT_WIRE (RECORD_OVERHEAD + 2)
+
+static size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Where byte `skip` of the iovec lies, and how much room follows it in its segment. */
+static uint8_t *iov_at(const struct iovec *iov, size_t skip, size_t *room)
+{
+	while (skip >= iov->iov_len)
+		skip -= iov++->iov_len;
+	*room = iov->iov_len - skip;
+	return (uint8_t *)iov->iov_base + skip;
+}
+
+static void iov_put(const struct iovec *iov, size_t skip, const uint8_t *from, size_t n)
+{
+	while (n) {
+		size_t room;
+		uint8_t *to = iov_at(iov, skip, &room);
+		size_t k = min_size(room, n);
+
+		memcpy(to, from, k);
+		from += k;
+		skip += k;
+		n -= k;
+	}
+}
+
+int session_set_lowat(struct session *s, int fd, uint32_t lowat)
+{
+	int value = (int)lowat;
+
+	if (s->lowat == lowat)
+		return 0;
+	s->lowat = lowat;
+	return (int)sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, (long)&value, sizeof(value), 0);
+}
+
+/* Handshake messages after the handshake: KeyUpdate is obeyed, tickets of foreign servers are not used. */
+static int take_handshake(struct session *s, const uint8_t *m, size_t n)
+{
+	while (n >= 4) {
+		size_t len = (size_t)m[1] << 16 | (size_t)m[2] << 8 | m[3];
+
+		if (len > n - 4)
+			break;
+		if (m[0] == 24 && len == 1 && m[4] <= 1) {
+			if (record_keys_update(&s->rx) < 0)
+				break;
+			s->tx_rekey |= m[4];
+		} else if (m[0] != 4) {
+			break;
+		}
+		m += 4 + len;
+		n -= 4 + len;
+	}
+	return n ? session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD) : 0;
+}
+
+static int take_control(struct session *s, uint8_t type, const uint8_t *content, size_t n)
+{
+	if (type == RECORD_HANDSHAKE)
+		return take_handshake(s, content, n);
+	if (type != RECORD_ALERT || n != 2)
+		return session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
+	if (content[1] == 0)
+		s->rx_eof = true;
+	else if (content[1] == 49)
+		return session_fail(s, -ECONNRESET, WEFT_REASON_PEER_REFUSED);
+	else if (content[1] != 90)
+		return session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
+	return 0;
+}
+
+/* Opens the whole record at `rec`. Data goes to `iov` (and counts in the return value); a control record is obeyed. */
+static ssize_t open_record(struct session *s, struct session_aead *a, const uint8_t *rec, size_t len,
+			   const struct iovec *iov, size_t skip)
+{
+	uint8_t *plain = s->rx_block + SESSION_PLAIN, *out = plain;
+	size_t room = 0;
+	uint8_t type;
+	ssize_t r;
+
+	if (len > RECORD_OVERHEAD)
+		out = iov_at(iov, skip, &room);
+	if (room < len - RECORD_OVERHEAD || room == 0)
+		out = plain;
+	r = record_open(a->rx, &s->rx, rec, len, out, &type);
+	if (r < 0)
+		return session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
+	if (type != RECORD_DATA)
+		return take_control(s, type, out, (size_t)r);
+	if (out == plain && r)
+		iov_put(iov, skip, plain, (size_t)r);
+	return r;
+}
+
+/* Opens every whole record in rx_block[0, rx_have): they fit `iov` from `skip` on. What is left of the next one moves to
+ * the front. Returns plaintext bytes delivered, or -errno where the first one fails. */
+static ssize_t open_whole(struct session *s, struct session_aead *a, const struct iovec *iov, size_t skip)
+{
+	size_t off = 0, done = 0;
+	ssize_t r = 0;
+
+	while (s->rx_have - off >= RECORD_HEADER && !s->rx_eof) {
+		ssize_t len = record_wire_length(s->rx_block + off);
+
+		if (len < 0) {
+			r = session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
+			break;
+		}
+		if (s->rx_have - off < (size_t)len)
+			break;
+		r = open_record(s, a, s->rx_block + off, (size_t)len, iov, skip + done);
+		if (r < 0)
+			break;
+		off += (size_t)len;
+		done += (size_t)r;
+	}
+	s->rx_have -= (uint32_t)off;
+	if (off && s->rx_have)
+		memmove(s->rx_block, s->rx_block + off, s->rx_have);
+	return done ? (ssize_t)done : r < 0 ? r : 0;
+}
+
+/* The socket's answer where bytes of a record were wanted. */
+static int take_end(struct session *s, long r)
+{
+	if (r == 0)
+		return session_fail(s, -ECONNRESET, WEFT_REASON_TRUNCATED);
+	return (int)r;
+}
+
+/* Wire length of the record that rx_block begins with; 0: its header is not complete. */
+static ssize_t record_begun(struct session *s)
+{
+	ssize_t len = s->rx_have >= RECORD_HEADER ? record_wire_length(s->rx_block) : 0;
+
+	return len < 0 ? session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD) : len;
+}
+
+/* Takes one record that is larger than the caller's room: all but its last byte leaves the socket, that byte is peeked,
+ * and the plaintext waits in the session while the kernel goes on saying "readable". */
+static int hold_record(struct session *s, struct session_aead *a, int fd)
+{
+	ssize_t len = record_begun(s);
+	size_t want = len ? (size_t)len - 1 : RECORD_HEADER;
+	uint8_t type, *plain = s->rx_block + SESSION_PLAIN, last;
+	ssize_t n;
+	long r;
+
+	if (len < 0)
+		return (int)len;
+	if (s->rx_have < want) {
+		r = session_take(fd, s->rx_block + s->rx_have, want - s->rx_have, 0);
+		if (r <= 0)
+			return take_end(s, r);
+		s->rx_have += (uint32_t)r;
+		return 0;
+	}
+	r = session_take(fd, s->rx_block + want, 1, MSG_PEEK);
+	if (r <= 0)
+		return take_end(s, r);
+	n = record_open(a->rx, &s->rx, s->rx_block, (size_t)len, plain, &type);
+	if (n < 0)
+		return session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
+	s->rx_have = 0;
+	s->plain_off = 0;
+	s->plain_end = type == RECORD_DATA ? (uint32_t)n : 0;
+	if (!s->plain_end)
+		session_take(fd, &last, 1, 0);
+	return type == RECORD_DATA ? 0 : take_control(s, type, plain, (size_t)n);
+}
+
+/* Takes what the socket has, at most so much that every whole record in it fits the room.
+ * Returns plaintext bytes delivered (0: look again), or -errno. *dry: the socket had no more. */
+static ssize_t fill(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
+		    size_t room, bool peek, bool *dry)
+{
+	ssize_t len;
+	size_t want;
+	long r;
+
+	if (!session_block(s, false))
+		return -ENOMEM;
+	len = record_begun(s);
+	if (len < 0)
+		return len;
+	if (peek || (size_t)len > room + RECORD_OVERHEAD)
+		return hold_record(s, a, fd);
+	want = min_size(room + RECORD_OVERHEAD, SESSION_PLAIN) - s->rx_have;
+	r = session_take(fd, s->rx_block + s->rx_have, want, 0);
+	if (r == 0 && !s->rx_have)
+		return take_end(s, 0);
+	if (r <= 0)
+		return take_end(s, r);
+	*dry = (size_t)r < want;
+	s->rx_have += (uint32_t)r;
+	return open_whole(s, a, iov, skip);
+}
+
+/* Plaintext that waits in the session; the last of it lets the held byte go. */
+static size_t deliver(struct session *s, int fd, const struct iovec *iov, size_t skip, size_t room, bool peek)
+{
+	size_t n = min_size(s->plain_end - s->plain_off, room);
+	uint8_t last;
+
+	iov_put(iov, skip, s->rx_block + SESSION_PLAIN + s->plain_off, n);
+	if (peek)
+		return n;
+	s->plain_off += (uint32_t)n;
+	if (s->plain_off == s->plain_end) {
+		s->plain_off = s->plain_end = 0;
+		session_take(fd, &last, 1, 0);
+	}
+	return n;
+}
+
+/* The mark for the kernel after a read: only ever down to what the next record lacks, or 1 when nothing is begun. */
+static void settle(struct session *s, int fd)
+{
+	if (s->lowat != 1)
+		session_set_lowat(s, fd, (uint32_t)session_need(s));
+	if (!s->rx_have && !s->plain_end)
+		session_unblock(s, false);
+}
+
+static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, bool peek)
+{
+	bool dry = false;
+	size_t done = 0;
+	ssize_t r = 0;
+
+	while (done < n && r >= 0 && !(peek && done)) {
+		if (s->plain_end) {
+			done += deliver(s, fd, iov, done, n - done, peek);
+			continue;
+		}
+		if (s->rx_eof || s->error || (dry && done))
+			break;
+		r = fill(s, a, fd, iov, done, n - done, peek, &dry);
+		if (r > 0)
+			done += (size_t)r;
+	}
+	if (done)
+		return (ssize_t)done;
+	return s->rx_eof ? 0 : s->error ? s->error : r;
+}
+
+ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, int flags)
+{
+	ssize_t r;
+
+	if (!n)
+		return 0;
+	r = session_enter(s, &s->rx_lock);
+	if (r)
+		return r;
+	r = recv_all(s, a, fd, iov, n, flags & MSG_PEEK);
+	settle(s, fd);
+	if (s->tx_rekey && lock_try(&s->tx_lock)) {
+		if (!s->tx_end && !s->tx_closed)
+			session_rekey(s, a, fd);
+		lock_drop(&s->tx_lock);
+	}
+	lock_drop(&s->rx_lock);
+	return r;
+}
+
+size_t session_need(struct session *s)
+{
+	ssize_t len;
+
+	if (s->plain_end || !s->rx_have || !s->rx_block)
+		return 1;
+	if (s->rx_have < RECORD_HEADER)
+		return RECORD_HEADER - s->rx_have;
+	len = record_wire_length(s->rx_block);
+	return len > (ssize_t)s->rx_have ? (size_t)len - s->rx_have : 1;
+}
+
+/* The peer sent FIN (or worse): no more bytes will come. */
+static bool is_at_end(int fd)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	memset(&info, 0, sizeof(info));
+	sys_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)&info, (long)&len, 0);
+	return info.tcpi_state != TCP_ESTABLISHED && info.tcpi_state != TCP_FIN_WAIT1 &&
+	       info.tcpi_state != TCP_FIN_WAIT2;
+}
+
+/* A record of the size of a KeyUpdate: is it one, or five bytes of data? Opened on copies, nothing moves on. */
+static bool is_data(struct session *s, struct session_aead *a, const uint8_t *rec, size_t len, uint32_t ahead)
+{
+	struct record_keys keys = s->rx;
+	uint8_t plain[8] = { 0 }, type = RECORD_DATA;
+
+	keys.seq += ahead;
+	if (len == KEY_UPDATE_WIRE || len == ALERT_WIRE)
+		record_open(a->rx, &keys, rec, len, plain, &type);
+	record_keys_wipe(&keys);
+	return type == RECORD_DATA;
+}
+
+/* Header, and as much of a small record as tells what it is. Returns its wire length; 0: not whole; -errno. */
+static ssize_t look_at_record(struct session *s, int fd, uint8_t rec[KEY_UPDATE_WIRE])
+{
+	size_t have = min_size(s->rx_have, KEY_UPDATE_WIRE);
+	long r;
+
+	if (have)
+		memcpy(rec, s->rx_block, have);
+	if (have < KEY_UPDATE_WIRE) {
+		r = session_take(fd, rec + have, KEY_UPDATE_WIRE - have, MSG_PEEK);
+		if (r <= 0)
+			return r < 0 ? r : -ECONNRESET;
+		have += (size_t)r;
+	}
+	return have < RECORD_HEADER ? 0 : record_wire_length(rec);
+}
+
+/* Where the receive buffer cannot hold the record, take the part into the session so that the window opens again. */
+static void take_part(struct session *s, int fd, size_t have)
+{
+	long r;
+
+	if (!session_block(s, false) || s->rx_have + have > SESSION_PLAIN)
+		return;
+	r = session_take(fd, s->rx_block + s->rx_have, have, 0);
+	if (r > 0)
+		s->rx_have += (uint32_t)r;
+}
+
+static bool is_ready(struct session *s, struct session_aead *a, int fd);
+
+/* A KeyUpdate is nothing that a program could read: take it, and look at what follows. */
+static bool obey(struct session *s, struct session_aead *a, int fd)
+{
+	uint8_t none[8];
+	struct iovec iov = { .iov_base = none, .iov_len = sizeof(none) };
+	bool dry;
+
+	return fill(s, a, fd, &iov, 0, KEY_UPDATE_WIRE - RECORD_OVERHEAD, false, &dry) < 0 || is_ready(s, a, fd);
+}
+
+static bool is_ready(struct session *s, struct session_aead *a, int fd)
+{
+	uint8_t rec[KEY_UPDATE_WIRE];
+	ssize_t len;
+	uint32_t need;
+	int have = 0;
+
+	if (s->plain_end || s->rx_eof || s->error)
+		return true;
+	len = look_at_record(s, fd, rec);
+	if (len < 0)
+		return len != -EAGAIN;
+	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
+	need = len ? (uint32_t)len - s->rx_have : RECORD_HEADER - s->rx_have;
+	if (len && (size_t)have >= need)
+		return len != KEY_UPDATE_WIRE || is_data(s, a, rec, (size_t)len, 0) || obey(s, a, fd);
+	if (is_at_end(fd))
+		return true;
+	if (s->lowat == need && have > 0) {
+		take_part(s, fd, (size_t)have);
+		need = (uint32_t)session_need(s);
+	}
+	session_set_lowat(s, fd, need);
+	return false;
+}
+
+bool session_ready(struct session *s, struct session_aead *a, int fd)
+{
+	bool ready;
+
+	if (!lock_try(&s->rx_lock))
+		return true; /* somebody is reading: he will find out, as with two readers of a bare socket */
+	ready = is_ready(s, a, fd);
+	lock_drop(&s->rx_lock);
+	return ready;
+}
+
+/* Plaintext in the whole records of wire[0, n). */
+static size_t count_plain(struct session *s, struct session_aead *a, const uint8_t *wire, size_t n)
+{
+	size_t off = 0, plain = 0;
+	uint32_t ahead = 0;
+
+	while (n - off >= RECORD_HEADER) {
+		ssize_t len = record_wire_length(wire + off);
+
+		if (len < 0 || n - off < (size_t)len)
+			break;
+		if (is_data(s, a, wire + off, (size_t)len, ahead++))
+			plain += (size_t)len - RECORD_OVERHEAD;
+		off += (size_t)len;
+	}
+	return plain;
+}
+
+static ssize_t unread(struct session *s, struct session_aead *a, int fd)
+{
+	size_t plain = s->plain_end - s->plain_off, held = plain ? 1 : 0, size;
+	uint8_t *wire;
+	int have = 0;
+	long r;
+
+	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
+	if ((size_t)have <= held)
+		return (ssize_t)plain;
+	size = s->rx_have + (size_t)have;
+	r = sys_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (r < 0 && r > -4096)
+		return r;
+	wire = (uint8_t *)r;
+	if (s->rx_have)
+		memcpy(wire, s->rx_block, s->rx_have);
+	r = session_take(fd, wire + s->rx_have, (size_t)have, MSG_PEEK);
+	if (r > 0)
+		plain += count_plain(s, a, wire + held, s->rx_have + (size_t)r - held);
+	sys_call(SYS_munmap, (long)wire, (long)size, 0, 0, 0, 0);
+	return (ssize_t)plain;
+}
+
+ssize_t session_unread(struct session *s, struct session_aead *a, int fd)
+{
+	ssize_t r = session_enter(s, &s->rx_lock);
+
+	if (r)
+		return r;
+	r = unread(s, a, fd);
+	lock_drop(&s->rx_lock);
+	return r;
+}

@@ -1,0 +1,202 @@
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "sys/sys.h"
+#include "tls/session_int.h"
+
+#define TX_RECORDS 4u             /* sealed before one send */
+#define TX_REKEY_AT (1u << 23)    /* records under one key: half of what RFC 8446 section 5.5 allows AES-GCM */
+#define TX_LAST_WAIT_MS 2000
+
+/* The rest of a record that the socket took in part goes out before anything else. */
+static int flush(struct session *s, int fd, int flags)
+{
+	while (s->tx_off < s->tx_end) {
+		long r = session_put(fd, s->tx_block + s->tx_off, s->tx_end - s->tx_off, flags & MSG_NOSIGNAL);
+
+		if (r < 0)
+			return (int)r;
+		s->tx_off += (uint32_t)r;
+	}
+	s->tx_off = s->tx_end = 0;
+	session_unblock(s, true);
+	return 0;
+}
+
+/* The socket took `sent` bytes of the `k` records in tx_block, record i of plain[i] bytes. Those of which nothing went out
+ * never happened. One that went out in part stays as the rest to flush; if it is the last of what the program wrote, the
+ * program is told one byte less, so that it comes back and the rest follows. Returns plaintext bytes taken. */
+static size_t take_back(struct session *s, const uint32_t *plain, unsigned k, size_t sent, size_t asked)
+{
+	size_t off = 0, taken = 0;
+	unsigned i = 0;
+
+	while (i < k && off + plain[i] + RECORD_OVERHEAD <= sent) {
+		off += plain[i] + RECORD_OVERHEAD;
+		taken += plain[i++];
+	}
+	if (off == sent) {
+		s->tx.seq -= k - i;
+		session_unblock(s, true);
+		return taken;
+	}
+	s->tx.seq -= k - i - 1;
+	s->tx_off = (uint32_t)sent;
+	s->tx_end = (uint32_t)(off + plain[i] + RECORD_OVERHEAD);
+	taken += plain[i];
+	if (taken == asked) {
+		s->tx_ahead = 1;
+		taken--;
+	}
+	return taken;
+}
+
+/* Seals and sends up to TX_RECORDS records. Returns plaintext bytes taken, or -errno. */
+static ssize_t send_batch(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
+			  size_t n, int flags)
+{
+	uint8_t *block = session_block(s, true);
+	uint32_t plain[TX_RECORDS];
+	size_t wire = 0, sealed = 0;
+	unsigned k = 0;
+	long r;
+
+	if (!block)
+		return -ENOMEM;
+	for (; k < TX_RECORDS && sealed < n; k++) {
+		plain[k] = (uint32_t)(n - sealed < WEFT_RECORD_MAX ? n - sealed : WEFT_RECORD_MAX);
+		r = record_seal(a->tx, &s->tx, RECORD_DATA, iov, skip + sealed, plain[k], block + wire);
+		if (r < 0)
+			return session_fail(s, -EIO, WEFT_REASON_BAD_RECORD);
+		wire += (size_t)r;
+		sealed += plain[k];
+	}
+	r = session_put(fd, block, wire, flags & (MSG_NOSIGNAL | MSG_MORE));
+	if (r == (long)wire)
+		return (ssize_t)sealed;
+	if (r < 0) {
+		s->tx.seq -= k;
+		session_unblock(s, true);
+		return r;
+	}
+	return (ssize_t)take_back(s, plain, k, (size_t)r, n);
+}
+
+static ssize_t send_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, int flags)
+{
+	size_t done = s->tx_ahead < n ? s->tx_ahead : n;
+	ssize_t r = 0;
+
+	s->tx_ahead -= (uint32_t)done;
+	while (done < n) {
+		size_t asked = n - done;
+
+		r = send_batch(s, a, fd, iov, done, asked, flags);
+		if (r < 0)
+			break;
+		done += (size_t)r;
+		if (s->tx_end || (asked > TX_RECORDS * WEFT_RECORD_MAX ? r < TX_RECORDS * WEFT_RECORD_MAX
+								       : (size_t)r < asked)) {
+			r = -EAGAIN; /* the socket is full */
+			break;
+		}
+	}
+	if (!s->tx_end)
+		session_unblock(s, true);
+	return done ? (ssize_t)done : r;
+}
+
+int session_rekey(struct session *s, struct session_aead *a, int fd)
+{
+	static const uint8_t key_update[5] = { 24, 0, 0, 1, 0 }; /* RFC 8446 section 4.6.3, update_not_requested */
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)key_update, .iov_len = sizeof(key_update) };
+	uint8_t *block = session_block(s, true);
+	ssize_t r;
+
+	if (!block)
+		return -ENOMEM;
+	r = record_seal(a->tx, &s->tx, RECORD_HANDSHAKE, &iov, 0, sizeof(key_update), block);
+	if (r < 0 || record_keys_update(&s->tx) < 0)
+		return session_fail(s, -EIO, WEFT_REASON_BAD_RECORD);
+	s->tx_rekey = false;
+	s->tx_off = 0;
+	s->tx_end = (uint32_t)r;
+	return flush(s, fd, MSG_NOSIGNAL);
+}
+
+ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, int flags)
+{
+	static const uint8_t none;
+	ssize_t r = session_enter(s, &s->tx_lock);
+
+	if (r)
+		return r;
+	if (s->error)
+		r = s->error;
+	else if (s->tx_closed) /* after shutdown: the kernel answers EPIPE, and sends the signal if it is due */
+		r = session_put(fd, &none, 1, flags & MSG_NOSIGNAL);
+	else
+		r = flush(s, fd, flags);
+	if (!r && (s->tx_rekey || s->tx.seq >= TX_REKEY_AT))
+		r = session_rekey(s, a, fd);
+	if (!r && n)
+		r = send_all(s, a, fd, iov, n, flags);
+	lock_drop(&s->tx_lock);
+	return r;
+}
+
+int session_flush(struct session *s, int fd)
+{
+	int r;
+
+	if (!s->tx_end)
+		return 0;
+	r = session_enter(s, &s->tx_lock);
+	if (r)
+		return r;
+	r = flush(s, fd, MSG_NOSIGNAL);
+	lock_drop(&s->tx_lock);
+	return r;
+}
+
+/* The last bytes before an end: a full send buffer is made larger, or waited for, so that nothing accepted is lost. */
+static void flush_last(struct session *s, int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	struct timespec wait = { .tv_sec = TX_LAST_WAIT_MS / 1000 };
+	int size = 0;
+	socklen_t len = sizeof(size);
+
+	if (flush(s, fd, MSG_NOSIGNAL) != -EAGAIN)
+		return;
+	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, (long)&len, 0);
+	size = size / 2 + (int)POOL_BLOCK;
+	sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, sizeof(size), 0);
+	while (flush(s, fd, MSG_NOSIGNAL) == -EAGAIN)
+		if (sys_call(SYS_ppoll, (long)&p, 1, (long)&wait, 0, 0, 0) <= 0)
+			break;
+}
+
+void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t description)
+{
+	uint8_t alert[2] = { description ? 2 : 1, description };
+	struct iovec iov = { .iov_base = alert, .iov_len = sizeof(alert) };
+	ssize_t r;
+
+	if (session_enter(s, &s->tx_lock))
+		return;
+	if (s->tx_end)
+		flush_last(s, fd);
+	if (!s->tx_end && !s->tx_closed && session_block(s, true)) {
+		r = record_seal(a->tx, &s->tx, RECORD_ALERT, &iov, 0, sizeof(alert), s->tx_block);
+		s->tx_end = r > 0 ? (uint32_t)r : 0;
+		flush_last(s, fd);
+	}
+	s->tx_closed = true;
+	s->tx_off = s->tx_end = s->tx_ahead = 0;
+	session_unblock(s, true);
+	lock_drop(&s->tx_lock);
+}
