@@ -18,6 +18,12 @@
  * In an AT_SECURE process, or with WEFT_MODE=off, everything below answers "not mesh". */
 void control_start(void);
 
+/* Around fork, in the thread that forks: prepare takes the locks, the others leave them free. The child's own wishes
+ * (random numbers, rate limits) start anew; mappings, identity and caches are its too. */
+void control_atfork_prepare(void);
+void control_atfork_parent(void);
+void control_atfork_child(void);
+
 /* The mode in force now: the live word under WEFT_MODE's ceiling. OFF before anything was mapped means nothing:
  * ask mesh_find_* first. */
 enum weft_mode control_mode(void);

@@ -57,3 +57,8 @@ void pool_unlock(void)
 {
 	lock_drop(&pool.lock);
 }
+
+void pool_forked(void)
+{
+	pool.lock = (struct lock){ 0 };
+}

@@ -11,13 +11,7 @@
 
 void session_start(struct session *s, const struct record_keys *rx, const struct record_keys *tx)
 {
-	uint8_t *own = s->own;
-
-	memset(s, 0, sizeof(*s));
-	s->own = own;
-	s->rx = *rx;
-	s->tx = *tx;
-	s->lowat = 1;
+	*s = (struct session){ .own = s->own, .lowat = s->lowat, .rx = *rx, .tx = *tx };
 }
 
 uint8_t *session_block(struct session *s, bool tx)
@@ -58,6 +52,7 @@ void session_move(struct session *to, struct session *from, uint8_t *own)
 	if (from->tx_block)
 		memcpy(session_block(to, true), from->tx_block, POOL_BLOCK);
 	session_wipe(from);
+	from->moved = true;
 }
 
 int session_fail(struct session *s, int err, enum weft_reason reason)
@@ -77,7 +72,10 @@ int session_enter(struct session *s, struct lock *l)
 		return -EAGAIN;
 	if (r == -EOWNERDEAD) /* it died between two steps of a record: nothing sure can follow */
 		session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
-	return 0;
+	if (!s->moved)
+		return 0;
+	lock_drop(l);
+	return -ESTALE;
 }
 
 long session_io(long call, int fd, const void *buf, size_t n, int flags)

@@ -5,7 +5,8 @@
  *
  * A session is plain data but for its blocks, so it can be moved into memory that a fork shares. Two locks, one per
  * direction, order rx then tx; none is held across a wait. Functions take the locks themselves, never block, and return
- * -errno; -EAGAIN means "wait for the socket". A signal handler that interrupted a holder gets -EAGAIN too. */
+ * -errno; -EAGAIN means "wait for the socket" (a signal handler that interrupted a holder gets it too), -ESTALE that the
+ * session moved while the caller waited for its lock. */
 #ifndef TLS_SESSION_H
 #define TLS_SESSION_H
 
@@ -24,6 +25,7 @@ struct session {
 	struct record_keys rx, tx;
 	int error;               /* sticky -errno; what came before it is still delivered */
 	enum weft_reason reason; /* why */
+	bool moved;              /* session_move() took everything: callers look for the new one */
 	bool rx_eof;             /* the peer's close_notify came */
 	bool tx_closed;          /* ours is sent */
 	bool tx_rekey;           /* the peer asked for a KeyUpdate of ours */
@@ -41,24 +43,36 @@ struct session_aead {
 	struct record_aead *rx, *tx;
 };
 
+/* Anew, but for `lowat` and `own`. Nobody else may know of `s` yet. */
 void session_start(struct session *s, const struct record_keys *rx, const struct record_keys *tx);
 void session_wipe(struct session *s); /* frees blocks, forgets keys */
 /* Moves `from` into memory that a fork will share: `to`, and `own` of 2 * POOL_BLOCK bytes. Both locks are held. */
 void session_move(struct session *to, struct session *from, uint8_t *own);
 
-/* As recv(2) and send(2) on a stream, for `n` bytes of `iov`. recv knows MSG_PEEK, send MSG_NOSIGNAL. */
-ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, int flags);
-ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, int flags);
+/* As recv(2) and send(2) on a stream, for `n` bytes of `iov` after its first `skip`. recv knows MSG_PEEK, send
+ * MSG_NOSIGNAL and MSG_MORE. */
+ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
+		     int flags);
+ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
+		     int flags);
 
 /* Would a read return something (data, EOF, error) now? If not, SO_RCVLOWAT is set so that the kernel says "readable" no
  * sooner than when it would. */
 bool session_ready(struct session *s, struct session_aead *a, int fd);
 /* Bytes the kernel must hold before a read can return something; for a blocking wait. At least 1. */
 size_t session_need(struct session *s);
+int session_set_lowat(struct session *s, int fd, uint32_t lowat); /* no call if it is so already */
+/* Nothing of the session itself answers a read: no plaintext, end or error. A hint, taken without the lock. */
+static inline bool session_is_dry(const struct session *s)
+{
+	return !s->plain_end && !s->rx_eof && !s->error && !s->moved;
+}
 /* Plaintext that can be read now: exact. */
 ssize_t session_unread(struct session *s, struct session_aead *a, int fd);
 /* Sends what is left of a record. 0, -EAGAIN, or the error of the socket. */
 int session_flush(struct session *s, int fd);
+/* Before a close: a close_notify of the peer that nobody read is taken, so that the kernel ends with FIN, not RST. */
+void session_drain_end(struct session *s, struct session_aead *a, int fd);
 /* Flushes and sends an alert: close_notify (0) ends our direction. Does its best on a full socket; may wait 2 s there. */
 void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t description);
 

@@ -16,7 +16,6 @@ int session_fail(struct session *s, int err, enum weft_reason reason); /* return
 int session_enter(struct session *s, struct lock *l);
 /* recvfrom or sendto without waiting. */
 long session_io(long call, int fd, const void *buf, size_t n, int flags);
-int session_set_lowat(struct session *s, int fd, uint32_t lowat);
 int session_rekey(struct session *s, struct session_aead *a, int fd); /* tx lock held */
 
 #define session_take(fd, buf, n, flags) session_io(SYS_recvfrom, fd, buf, n, flags)

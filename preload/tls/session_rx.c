@@ -238,7 +238,8 @@ static void settle(struct session *s, int fd)
 		session_unblock(s, false);
 }
 
-static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, bool peek)
+static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
+			size_t n, bool peek)
 {
 	bool dry = false;
 	size_t done = 0;
@@ -246,12 +247,12 @@ static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const
 
 	while (done < n && r >= 0 && !(peek && done)) {
 		if (s->plain_end) {
-			done += deliver(s, fd, iov, done, n - done, peek);
+			done += deliver(s, fd, iov, skip + done, n - done, peek);
 			continue;
 		}
 		if (s->rx_eof || s->error || (dry && done))
 			break;
-		r = fill(s, a, fd, iov, done, n - done, peek, &dry);
+		r = fill(s, a, fd, iov, skip + done, n - done, peek, &dry);
 		if (r > 0)
 			done += (size_t)r;
 	}
@@ -260,7 +261,8 @@ static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const
 	return s->rx_eof ? 0 : s->error ? s->error : r;
 }
 
-ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, int flags)
+ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
+		     int flags)
 {
 	ssize_t r;
 
@@ -269,7 +271,7 @@ ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const st
 	r = session_enter(s, &s->rx_lock);
 	if (r)
 		return r;
-	r = recv_all(s, a, fd, iov, n, flags & MSG_PEEK);
+	r = recv_all(s, a, fd, iov, skip, n, flags & MSG_PEEK);
 	settle(s, fd);
 	if (s->tx_rekey && lock_try(&s->tx_lock)) {
 		if (!s->tx_end && !s->tx_closed)
@@ -393,6 +395,20 @@ bool session_ready(struct session *s, struct session_aead *a, int fd)
 	ready = is_ready(s, a, fd);
 	lock_drop(&s->rx_lock);
 	return ready;
+}
+
+void session_drain_end(struct session *s, struct session_aead *a, int fd)
+{
+	uint8_t rec[KEY_UPDATE_WIRE];
+	int have = 0;
+
+	if (session_enter(s, &s->rx_lock))
+		return;
+	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
+	if (have == ALERT_WIRE && !s->rx_have && !s->plain_end && look_at_record(s, fd, rec) == ALERT_WIRE &&
+	    !is_data(s, a, rec, ALERT_WIRE, 0))
+		session_take(fd, rec, ALERT_WIRE, 0);
+	lock_drop(&s->rx_lock);
 }
 
 /* Plaintext in the whole records of wire[0, n). */

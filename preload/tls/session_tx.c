@@ -85,7 +85,8 @@ static ssize_t send_batch(struct session *s, struct session_aead *a, int fd, con
 	return (ssize_t)take_back(s, plain, k, (size_t)r, n);
 }
 
-static ssize_t send_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, int flags)
+static ssize_t send_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
+			size_t n, int flags)
 {
 	size_t done = s->tx_ahead < n ? s->tx_ahead : n;
 	ssize_t r = 0;
@@ -94,7 +95,7 @@ static ssize_t send_all(struct session *s, struct session_aead *a, int fd, const
 	while (done < n) {
 		size_t asked = n - done;
 
-		r = send_batch(s, a, fd, iov, done, asked, flags);
+		r = send_batch(s, a, fd, iov, skip + done, asked, flags);
 		if (r < 0)
 			break;
 		done += (size_t)r;
@@ -127,7 +128,8 @@ int session_rekey(struct session *s, struct session_aead *a, int fd)
 	return flush(s, fd, MSG_NOSIGNAL);
 }
 
-ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t n, int flags)
+ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
+		     int flags)
 {
 	static const uint8_t none;
 	ssize_t r = session_enter(s, &s->tx_lock);
@@ -143,7 +145,7 @@ ssize_t session_send(struct session *s, struct session_aead *a, int fd, const st
 	if (!r && (s->tx_rekey || s->tx.seq >= TX_REKEY_AT))
 		r = session_rekey(s, a, fd);
 	if (!r && n)
-		r = send_all(s, a, fd, iov, n, flags);
+		r = send_all(s, a, fd, iov, skip, n, flags);
 	lock_drop(&s->tx_lock);
 	return r;
 }

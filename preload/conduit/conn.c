@@ -1,0 +1,269 @@
+#include "conduit/conn.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "conduit/admit.h"
+#include "conduit/dial.h"
+#include "conduit/share.h"
+#include "conduit/shake.h"
+#include "sys/clock.h"
+#include "sys/sys.h"
+#include "telemetry/log.h"
+
+#define CONN_CHUNK (64u << 10) /* bytes asked of the kernel at a time */
+
+_Atomic int conn_live, conn_stepping;
+
+static struct {
+	struct lock lock;
+	struct conn *all;
+	struct conn *free; /* linked by `next` */
+} list;
+
+static struct conn *conn_alloc(void)
+{
+	struct conn *c;
+	long chunk;
+	size_t i;
+
+	if (!list.free) {
+		chunk = sys_call(SYS_mmap, 0, CONN_CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (chunk < 0 && chunk > -4096)
+			return NULL;
+		for (i = 0; i < CONN_CHUNK / sizeof(*c); i++) {
+			c = (struct conn *)chunk + i;
+			c->next = list.free;
+			list.free = c;
+		}
+	}
+	c = list.free;
+	list.free = c->next;
+	return c;
+}
+
+struct conn *conn_new(int fd, int family)
+{
+	struct conn *c = NULL;
+
+	if (lock_take(&list.lock) == -EDEADLK)
+		return NULL;
+	c = conn_alloc();
+	if (c) {
+		memset((char *)c + sizeof(c->refs), 0, sizeof(*c) - sizeof(c->refs));
+		c->session = &c->own;
+		c->own.lowat = 1;
+		c->fd = fd;
+		c->family = family;
+		c->fds = 1;
+		c->next = list.all;
+		if (list.all)
+			list.all->prev = c;
+		list.all = c;
+		atomic_fetch_add(&conn_live, 1);
+		atomic_store_explicit(&c->refs, 1, memory_order_release);
+	}
+	lock_drop(&list.lock);
+	return c;
+}
+
+struct conn *conn_get(struct conn *c)
+{
+	unsigned n = atomic_load_explicit(&c->refs, memory_order_relaxed);
+
+	while (n)
+		if (atomic_compare_exchange_weak_explicit(&c->refs, &n, n + 1, memory_order_acquire,
+							  memory_order_relaxed))
+			return c;
+	return NULL;
+}
+
+static void conn_release(struct conn *c)
+{
+	dial_release(c);
+	c->handshake = handshake_free(c->handshake);
+	c->id = identity_unref(c->id);
+	c->aead.rx = record_aead_free(c->aead.rx);
+	c->aead.tx = record_aead_free(c->aead.tx);
+	session_wipe(&c->own);
+	share_release(c);
+	free(c->peer);
+	c->peer = NULL;
+	lock_take(&list.lock);
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		list.all = c->next;
+	if (c->next)
+		c->next->prev = c->prev;
+	c->next = list.free;
+	list.free = c;
+	lock_drop(&list.lock);
+}
+
+void conn_put(struct conn *c)
+{
+	if (c && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
+		conn_release(c);
+}
+
+void conn_move(struct conn *c, enum conn_state to)
+{
+	bool was = conn_is_stepping(c), is = to >= CONN_DIALING && to <= CONN_HANDSHAKE;
+
+	if (conn_state(c) == CONN_CLOSED)
+		return;
+	if (is != was)
+		atomic_fetch_add(&conn_stepping, is ? 1 : -1);
+	if (to == CONN_CLOSED)
+		atomic_fetch_sub(&conn_live, 1);
+	atomic_store_explicit(&c->state, to, memory_order_release);
+	atomic_fetch_add_explicit(&c->phase, 1, memory_order_release);
+}
+
+void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail)
+{
+	char peer[WEFT_ADDR_TEXT] = "?";
+	struct weft_addr a;
+	union conn_name name;
+	socklen_t len = sizeof(name);
+	const char *who = c->dial.service ? c->dial.service->wire->name.p : peer;
+
+	if (c->server && sys_call(SYS_getpeername, fd, (long)&name, (long)&len, 0, 0, 0) == 0 &&
+	    addr_from_sockaddr(&a, &name.sa, len) == 0)
+		addr_format(&a, peer);
+	log_warn("%s %s%s%s: %s (%s)%s%s", c->server ? "refused connection from" : "connection to", who,
+		 c->peer ? " " : "", c->peer ? c->peer : "", reason_text(reason), reason_name(reason),
+		 detail && *detail ? ": " : "", detail ? detail : "");
+	c->handshake = handshake_free(c->handshake);
+	c->id = identity_unref(c->id);
+	c->so_error = err;
+	c->reason = reason;
+	if (c->server)
+		sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0, 0, 0);
+	conn_move(c, CONN_FAILED);
+}
+
+static int step_once(struct conn *c, int fd)
+{
+	switch (conn_state(c)) {
+	case CONN_DIALING:
+		return dial_step(c, fd);
+	case CONN_SNIFFING:
+		return admit_sniff(c, fd);
+	case CONN_HANDSHAKE:
+		return shake_step(c, fd);
+	default:
+		return 0;
+	}
+}
+
+int conn_step(struct conn *c, int fd)
+{
+	int r = 0;
+
+	if (!conn_is_stepping(c))
+		return 0;
+	if (!lock_try(&c->lock))
+		return -EAGAIN;
+	if (share_may_step(c))
+		while (conn_is_stepping(c) && !r)
+			r = step_once(c, fd);
+	else
+		r = conn_is_stepping(c) ? -EAGAIN : 0;
+	lock_drop(&c->lock);
+	return conn_is_stepping(c) ? -EAGAIN : 0;
+}
+
+short conn_wants(const struct conn *c)
+{
+	switch (conn_state(c)) {
+	case CONN_DIALING:
+		return POLLOUT;
+	case CONN_HANDSHAKE:
+		return c->handshake ? handshake_wants(c->handshake) : POLLIN;
+	default:
+		return POLLIN;
+	}
+}
+
+int64_t conn_deadline(const struct conn *c)
+{
+	int64_t t = c->deadline_ms ? c->deadline_ms : INT64_MAX;
+
+	return c->sniff_ms && c->sniff_ms < t && conn_state(c) == CONN_SNIFFING ? c->sniff_ms : t;
+}
+
+int64_t conn_deadline_all(void)
+{
+	int64_t first = INT64_MAX;
+	struct conn *c;
+
+	if (!atomic_load_explicit(&conn_stepping, memory_order_relaxed))
+		return INT64_MAX;
+	conn_list_lock();
+	for (c = list.all; c; c = c->next)
+		if (conn_is_stepping(c) && conn_deadline(c) < first)
+			first = conn_deadline(c);
+	conn_list_unlock();
+	return first;
+}
+
+void conn_expire_all(void)
+{
+	int64_t now = clock_now_ms();
+	struct conn *due, *c;
+
+	do {
+		due = NULL;
+		conn_list_lock();
+		for (c = list.all; c && !due; c = c->next)
+			if (conn_is_stepping(c) && conn_deadline(c) <= now && lock_try(&c->lock)) {
+				due = conn_get(c);
+				if (!due)
+					lock_drop(&c->lock);
+			}
+		conn_list_unlock();
+		if (!due)
+			break;
+		if (conn_state(due) == CONN_DIALING)
+			dial_expired(due, due->fd);
+		else if (conn_state(due) == CONN_SNIFFING && due->sniff_ms && due->sniff_ms <= now)
+			admit_plain(due, due->fd);
+		else if (conn_is_stepping(due))
+			shake_expired(due, due->fd);
+		lock_drop(&due->lock);
+		conn_put(due);
+	} while (due);
+}
+
+void conn_speaks_first(struct conn *c)
+{
+	if (conn_state(c) == CONN_SNIFFING && !c->sniff_ms)
+		c->sniff_ms = clock_now_ms() + WEFT_SNIFF_MS;
+}
+
+void conn_list_lock(void)
+{
+	lock_take(&list.lock);
+}
+
+void conn_list_unlock(void)
+{
+	lock_drop(&list.lock);
+}
+
+void conn_list_forked(void)
+{
+	list.lock = (struct lock){ 0 };
+}
+
+struct conn *conn_list_first(void)
+{
+	return list.all;
+}

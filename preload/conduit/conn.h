@@ -1,0 +1,129 @@
+/* A connection: one application socket on its way into, in, and out of the mesh. It never owns the fd.
+ *
+ * Memory of connections is type-stable: a pointer from the fd table may be stale, but is always a struct conn; conn_get()
+ * tells whether it still is the one that was meant. The step lock guards state, dialling and handshake; an open
+ * connection's bytes are guarded by its session. Errors are -errno. Nothing blocks unless it says so. */
+#ifndef CONDUIT_CONN_H
+#define CONDUIT_CONN_H
+
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "control/control.h"
+#include "sys/lock.h"
+#include "tls/handshake.h"
+#include "tls/session.h"
+#include "weft/reason.h"
+
+enum conn_state {       /* only conn_move() assigns; the order matters */
+	CONN_NEW,       /* a TCP socket that a poller knows, before connect() */
+	CONN_DIALING,   /* stepping: TCP connect under way */
+	CONN_SNIFFING,  /* stepping: accepted on a PERMISSIVE port, TLS or not? */
+	CONN_HANDSHAKE, /* stepping */
+	CONN_OPEN,      /* application bytes may flow from here on */
+	CONN_PLAIN,     /* turned out not to be meshed: real calls from here on */
+	CONN_FAILED,    /* `so_error` says why; the program sees it at its next call */
+	CONN_CLOSED,
+};
+
+union conn_name {
+	struct sockaddr sa;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+struct conn_dial {                 /* of a client, until it is closed */
+	struct service *service;   /* counted */
+	uint32_t cluster, endpoint;
+	uint64_t *tried;           /* bit per endpoint of the cluster */
+	unsigned attempts;
+	bool plain;                /* mode observe or off: never TLS */
+	bool counted;              /* service_active() was told of the endpoint */
+	bool bound;                /* the program had bound the socket to `local` */
+	union conn_name local;
+};
+
+struct share; /* conduit/share.h */
+
+struct conn {
+	_Atomic unsigned refs;
+	_Atomic int state;      /* enum conn_state */
+	_Atomic unsigned phase; /* counts state changes: what pollers wait for may have changed */
+	unsigned armed;         /* phase that the pollers' registrations follow; fd room */
+	uint32_t regs;          /* first registration; fd room */
+	_Atomic int fds;        /* descriptors of this process that lead here */
+	int fd;                 /* one of them */
+	struct lock lock;
+	bool server;
+	bool waits;             /* the last read had to wait in the kernel: begin with that */
+	bool prepared;          /* share_prepare() holds its locks */
+	bool nagle;             /* the program had not set TCP_NODELAY when the handshake began */
+	bool told;              /* connect() has reported success */
+	bool connected;         /* `dialled` answers getpeername() */
+	int family;
+	int app_lowat;          /* SO_RCVLOWAT as the program set it; 0: never */
+	int so_error;           /* positive errno for SO_ERROR, connect() or the next call */
+	enum weft_reason reason;
+	int64_t deadline_ms;    /* of this attempt or handshake */
+	int64_t sniff_ms;       /* the program wants to speak first: no ClientHello by then means plaintext; 0: it does not */
+	int64_t timeout_ms;     /* of one TCP connect */
+	union conn_name dialled;
+	socklen_t dialled_len;
+	struct conn_dial dial;
+	struct identity *id;    /* counted; while stepping */
+	struct handshake *handshake;
+	uint64_t policy_seq;    /* inbound policy that admitted the peer */
+	char *peer;             /* SPIFFE ID; malloc'ed */
+	struct session *session; /* &own, or in `share` */
+	struct session own;
+	struct session_aead aead;
+	struct share *share;    /* NULL while no fork shared it */
+	struct conn *prev, *next; /* all connections of the process */
+};
+
+/* Connections of this process that are not closed, and those of them that are stepping: 0 lets the wait hooks skip all. */
+extern _Atomic int conn_live, conn_stepping;
+
+struct conn *conn_new(int fd, int family); /* one reference, one fd; NULL: no memory */
+/* A reference, or NULL if `c` is gone; the caller then checks that c is still the one that was meant. */
+struct conn *conn_get(struct conn *c);
+void conn_put(struct conn *c);             /* NULL-safe */
+
+static inline enum conn_state conn_state(const struct conn *c)
+{
+	return (enum conn_state)atomic_load_explicit(&c->state, memory_order_acquire);
+}
+
+static inline bool conn_is_stepping(const struct conn *c)
+{
+	enum conn_state s = conn_state(c);
+
+	return s >= CONN_DIALING && s <= CONN_HANDSHAKE;
+}
+
+void conn_move(struct conn *c, enum conn_state to);
+/* Ends in CONN_FAILED: `err` is a positive errno. Counts, logs once. A server's socket is shut down. */
+void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail);
+
+/* Goes as far as it can without waiting. -EAGAIN: still stepping, wait for conn_wants(). 0: it is not stepping any more. */
+int conn_step(struct conn *c, int fd);
+short conn_wants(const struct conn *c); /* POLLIN or POLLOUT */
+/* When the wait for this connection must end at the latest; INT64_MAX: no bound. */
+int64_t conn_deadline(const struct conn *c);
+/* The earliest such time of all, and a walk over those that are due. */
+int64_t conn_deadline_all(void);
+void conn_expire_all(void);
+
+/* The program wants to write first on an accepted connection that is still being looked at. */
+void conn_speaks_first(struct conn *c);
+
+/* Held while the list of connections must not change: around fork, and in walks. */
+void conn_list_lock(void);
+void conn_list_unlock(void);
+void conn_list_forked(void); /* in a fork's child, instead of unlock */
+struct conn *conn_list_first(void);
+
+#endif

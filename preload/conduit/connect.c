@@ -1,0 +1,137 @@
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "conduit/block.h"
+#include "conduit/dial.h"
+#include "conduit/direct.h"
+#include "sys/clock.h"
+#include "sys/sys.h"
+#include "telemetry/log.h"
+
+/* What connect() answers for a connection that is not stepping any more. */
+static int outcome(struct conn *c)
+{
+	int err;
+
+	switch (conn_state(c)) {
+	case CONN_OPEN:
+	case CONN_PLAIN:
+		if (c->told)
+			return -EISCONN;
+		c->told = true;
+		return 0;
+	case CONN_FAILED:
+		err = c->so_error;
+		c->so_error = 0;
+		conn_move(c, CONN_NEW);
+		return -err;
+	default:
+		return -EBADF;
+	}
+}
+
+static int wait_connected(struct conn *c, int fd)
+{
+	int64_t deadline = block_deadline(fd, SO_SNDTIMEO), until;
+	int r;
+
+	while (conn_step(c, fd) == -EAGAIN) {
+		until = conn_deadline(c) < deadline ? conn_deadline(c) : deadline;
+		r = block_wait(fd, conn_wants(c), until);
+		if (r == -ETIMEDOUT && clock_now_ms() >= deadline)
+			return -EINPROGRESS;
+		if (r == -ETIMEDOUT)
+			conn_expire_all();
+		else if (r < 0)
+			return r;
+	}
+	return outcome(c);
+}
+
+/* A second connect(), or one after a failure. 1: a new connection is to be made. */
+static int connect_again(struct conn *c, int fd)
+{
+	if (conn_state(c) == CONN_NEW || (conn_state(c) == CONN_FAILED && !c->server && !c->so_error))
+		return 1;
+	if (!conn_is_stepping(c))
+		return outcome(c);
+	if (conn_step(c, fd) == 0)
+		return outcome(c);
+	return block_may(fd, 0) ? wait_connected(c, fd) : -EALREADY;
+}
+
+/* What the address means. 0: a service; CONDUIT_PASS; -errno, reported. *plain: reach it without TLS. */
+static int look_up(const struct sockaddr *addr, socklen_t len, struct weft_names_service *svc,
+		   enum weft_names_kind *kind, bool *plain)
+{
+	enum weft_reason reason = WEFT_REASON_NONE;
+	struct weft_addr a;
+	char text[WEFT_ADDR_TEXT];
+	int r;
+
+	if (addr_from_sockaddr(&a, addr, len) < 0)
+		return CONDUIT_PASS;
+	r = mesh_find_addr(&a, svc, kind, &reason);
+	if (r == -ENOENT)
+		return CONDUIT_PASS;
+	if (r < 0) {
+		log_warn("connection to %s: %s (%s)", addr_format(&a, text), reason_text(reason), reason_name(reason));
+		return r;
+	}
+	*plain = control_mode() != WEFT_MODE_ENFORCE;
+	if (*kind != WEFT_NAMES_VIP && (*plain || (svc->external && *kind == WEFT_NAMES_ADDRESS)))
+		return CONDUIT_PASS;
+	return 0;
+}
+
+static bool is_stream(int fd)
+{
+	int type = 0;
+	socklen_t len = sizeof(type);
+
+	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, (long)&type, (long)&len, 0);
+	return type == SOCK_STREAM;
+}
+
+static int begin(struct conn *c, int fd, const struct weft_names_service *svc, enum weft_names_kind kind, bool plain)
+{
+	int r;
+
+	lock_take(&c->lock);
+	r = dial_start(c, fd, svc, kind, plain);
+	lock_drop(&c->lock);
+	if (r)
+		return r;
+	c->connected = true;
+	c->told = false;
+	return block_may(fd, 0) ? wait_connected(c, fd) : -EINPROGRESS;
+}
+
+int direct_connect(struct conn **pc, int fd, int family, const struct sockaddr *addr, socklen_t len)
+{
+	struct weft_names_service svc;
+	enum weft_names_kind kind;
+	struct conn *c = *pc;
+	bool plain;
+	int r;
+
+	r = c ? connect_again(c, fd) : 1;
+	if (r != 1)
+		return r;
+	r = look_up(addr, len, &svc, &kind, &plain);
+	if (r == CONDUIT_PASS && c)
+		conn_move(c, CONN_PLAIN);
+	if (r)
+		return r;
+	if (!is_stream(fd))
+		return -ENETUNREACH; /* a datagram to a virtual address would be sent as multicast */
+	if (!c)
+		c = *pc = conn_new(fd, family);
+	if (!c)
+		return -ENOMEM;
+	memcpy(&c->dialled, addr, len < sizeof(c->dialled) ? len : sizeof(c->dialled));
+	c->dialled_len = len < sizeof(c->dialled) ? len : sizeof(c->dialled);
+	return begin(c, fd, &svc, kind, plain);
+}

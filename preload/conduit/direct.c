@@ -1,0 +1,238 @@
+#include "conduit/direct.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "conduit/admit.h"
+#include "conduit/block.h"
+#include "conduit/share.h"
+#include "sys/clock.h"
+#include "sys/sys.h"
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Steps until the connection is open, or the call may not wait any longer. 0: open; CONDUIT_PASS; -errno. */
+static int enter(struct conn *c, int fd, int flags, bool writes)
+{
+	int64_t deadline = 0;
+	int r;
+
+	for (;;) {
+		switch (conn_state(c)) {
+		case CONN_OPEN:
+			if (c->policy_seq != mesh_identity_seq() && lock_try(&c->lock)) {
+				admit_again(c, fd);
+				lock_drop(&c->lock);
+			}
+			return conn_state(c) == CONN_OPEN ? 0 : -ECONNRESET;
+		case CONN_NEW:
+		case CONN_PLAIN:
+			return CONDUIT_PASS;
+		case CONN_FAILED:
+			return c->so_error ? -c->so_error : c->server ? -ECONNRESET : CONDUIT_PASS;
+		case CONN_CLOSED:
+			return -EBADF;
+		default:
+			break;
+		}
+		if (writes)
+			conn_speaks_first(c);
+		if (conn_step(c, fd) == 0)
+			continue;
+		if (!block_may(fd, flags))
+			return -EAGAIN;
+		if (!deadline)
+			deadline = block_deadline(fd, writes ? SO_SNDTIMEO : SO_RCVTIMEO);
+		r = block_wait(fd, conn_wants(c), earlier(deadline, conn_deadline(c)));
+		if (r == -ETIMEDOUT && clock_now_ms() >= deadline)
+			return -EAGAIN;
+		if (r == -ETIMEDOUT)
+			conn_expire_all();
+		else if (r < 0)
+			return r;
+	}
+}
+
+/* Waits as recv() itself would: in the kernel, until the bytes that are missing are there. 0: look again. */
+static int wait_bytes(struct conn *c, int fd)
+{
+	size_t need = session_need(c->session);
+	int saved = errno;
+	ssize_t n;
+	int r = 0;
+
+	if (need < RECORD_HEADER)
+		need = RECORD_HEADER;
+	n = sys.recv(fd, NULL, need, MSG_PEEK | MSG_TRUNC | MSG_WAITALL);
+	if (n < 0)
+		r = -errno;
+	errno = saved;
+	return r;
+}
+
+static size_t iov_length(const struct iovec *iov, int n)
+{
+	size_t total = 0;
+
+	while (n-- > 0)
+		total += iov++->iov_len;
+	return total;
+}
+
+ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, int flags)
+{
+	size_t n = iov_length(iov, n_iov), done = 0;
+	ssize_t r;
+	int w;
+
+	if (flags & (MSG_OOB | MSG_ERRQUEUE))
+		return flags & MSG_OOB ? -EINVAL : CONDUIT_PASS;
+	for (;;) {
+		r = enter(c, fd, flags, false);
+		if (r)
+			break;
+		if (c->waits && !done && !(flags & MSG_DONTWAIT) && session_is_dry(c->session)) {
+			r = wait_bytes(c, fd);
+			if (r < 0)
+				break;
+		}
+		r = session_recv(c->session, &c->aead, fd, iov, done, n - done, flags);
+		if (r == -ESTALE)
+			continue;
+		if (r > 0)
+			done += (size_t)r;
+		if (r == 0 || done == n || (r > 0 && !(flags & MSG_WAITALL)) || (flags & MSG_PEEK && done))
+			break;
+		if (r < 0 && r != -EAGAIN)
+			break;
+		c->waits = block_may(fd, flags);
+		if (!c->waits)
+			break;
+		w = wait_bytes(c, fd);
+		if (w < 0) {
+			r = w;
+			break;
+		}
+	}
+	return done ? (ssize_t)done : r;
+}
+
+ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, int flags)
+{
+	size_t n = iov_length(iov, n_iov), done = 0;
+	int64_t deadline = 0;
+	ssize_t r;
+	int w;
+
+	if (flags & MSG_OOB)
+		return -EOPNOTSUPP;
+	for (;;) {
+		r = enter(c, fd, flags, true);
+		if (r)
+			break;
+		r = session_send(c->session, &c->aead, fd, iov, done, n - done, flags);
+		if (r == -ESTALE)
+			continue;
+		if (r > 0)
+			done += (size_t)r;
+		if ((r < 0 && r != -EAGAIN) || done == n || !block_may(fd, flags))
+			break;
+		if (!deadline)
+			deadline = block_deadline(fd, SO_SNDTIMEO);
+		w = block_wait(fd, POLLOUT, deadline);
+		if (w < 0) {
+			r = w == -ETIMEDOUT ? -EAGAIN : w;
+			break;
+		}
+	}
+	return done ? (ssize_t)done : r;
+}
+
+int direct_shutdown(struct conn *c, int fd, int how)
+{
+	if (conn_state(c) == CONN_OPEN && how != SHUT_RD)
+		session_alert(c->session, &c->aead, fd, 0);
+	return (int)sys_call(SYS_shutdown, fd, how, 0, 0, 0, 0);
+}
+
+ssize_t direct_unread(struct conn *c, int fd)
+{
+	ssize_t r;
+
+	switch (conn_state(c)) {
+	case CONN_OPEN:
+		do
+			r = session_unread(c->session, &c->aead, fd);
+		while (r == -ESTALE);
+		return r;
+	case CONN_NEW:
+	case CONN_PLAIN:
+		return CONDUIT_PASS;
+	default:
+		return 0;
+	}
+}
+
+short direct_events(struct conn *c, int fd, short events)
+{
+	if (conn_state(c) == CONN_FAILED && c->so_error)
+		return events | POLLERR;
+	if (conn_state(c) != CONN_OPEN)
+		return events;
+	if (events & POLLOUT && session_flush(c->session, fd) == -EAGAIN)
+		events &= (short)~(POLLOUT | POLLWRNORM);
+	if (events & (POLLIN | POLLRDNORM) && !(events & (POLLERR | POLLHUP | POLLRDHUP)) &&
+	    !session_ready(c->session, &c->aead, fd))
+		events &= (short)~(POLLIN | POLLRDNORM);
+	return events;
+}
+
+int direct_error(struct conn *c, int fd)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	if (conn_is_stepping(c))
+		conn_step(c, fd);
+	if (conn_is_stepping(c))
+		return 0;
+	if (conn_state(c) == CONN_FAILED) {
+		err = c->so_error;
+		if (!c->server)
+			c->so_error = 0;
+		return err;
+	}
+	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, (long)&err, (long)&len, 0);
+	return err;
+}
+
+static bool lingers_zero(int fd)
+{
+	struct linger l = { 0 };
+	socklen_t len = sizeof(l);
+
+	return sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, (long)&l, (long)&len, 0) == 0 && l.l_onoff &&
+	       !l.l_linger;
+}
+
+void direct_close(struct conn *c, int fd)
+{
+	lock_take(&c->lock);
+	if (conn_state(c) == CONN_OPEN && share_is_last(c) && !lingers_zero(fd)) {
+		session_drain_end(c->session, &c->aead, fd);
+		if (!c->session->error)
+			session_alert(c->session, &c->aead, fd, 0);
+		sys_call(SYS_shutdown, fd, SHUT_WR, 0, 0, 0, 0);
+	} else if (conn_is_stepping(c) && share_is_last(c)) {
+		sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0, 0, 0);
+	}
+	share_leave(c);
+	conn_move(c, CONN_CLOSED);
+	lock_drop(&c->lock);
+}

@@ -1,0 +1,146 @@
+#include "conduit/shake.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "conduit/dial.h"
+#include "conduit/share.h"
+#include "sys/clock.h"
+#include "sys/sys.h"
+#include "telemetry/log.h"
+
+#define ALERT_ACCESS_DENIED 49 /* RFC 8446 section 6.2 */
+#define SPIFFE_SCHEME "spiffe://"
+
+/* Without it a flight of several segments waits for a delayed ACK: 40 ms. Returns what the program had. */
+static int set_nodelay(int fd, int on)
+{
+	int was = on;
+	socklen_t len = sizeof(was);
+
+	sys_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_NODELAY, (long)&was, (long)&len, 0);
+	if (was != on)
+		sys_call(SYS_setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, (long)&on, sizeof(on), 0);
+	return was;
+}
+
+static void begin(struct conn *c, int fd, struct handshake *h)
+{
+	if (!h) {
+		conn_fail(c, fd, ENOMEM, WEFT_REASON_HANDSHAKE_FAILED, "no memory");
+		return;
+	}
+	c->handshake = h;
+	c->nagle = !set_nodelay(fd, 1);
+	c->deadline_ms = clock_now_ms() + WEFT_HANDSHAKE_MS;
+	conn_move(c, CONN_HANDSHAKE);
+}
+
+void shake_client(struct conn *c, int fd)
+{
+	const struct wire_cluster *to = &c->dial.service->wire->clusters.v[c->dial.cluster];
+	struct handshake_client peer = { .sni = to->sni.p, .identities = &to->identities };
+
+	begin(c, fd, handshake_new_client(c->id, &peer));
+}
+
+void shake_server(struct conn *c, int fd)
+{
+	session_set_lowat(c->session, fd, 1);
+	begin(c, fd, handshake_new_server(c->id));
+}
+
+bool shake_admits(const struct identity *id, int fd, const char *peer)
+{
+	struct inbound_facts facts = { .principal = peer };
+	union conn_name name;
+	socklen_t len = sizeof(name);
+	struct inbound_verdict v;
+
+	if (sys_call(SYS_getpeername, fd, (long)&name, (long)&len, 0, 0, 0) == 0)
+		addr_from_sockaddr(&facts.source, &name.sa, len);
+	len = sizeof(name);
+	if (sys_call(SYS_getsockname, fd, (long)&name, (long)&len, 0, 0, 0) == 0)
+		addr_from_sockaddr(&facts.local, &name.sa, len);
+	if (peer && strncmp(peer, SPIFFE_SCHEME, strlen(SPIFFE_SCHEME)) == 0)
+		facts.principal = peer + strlen(SPIFFE_SCHEME);
+	v = inbound_authorize(id->wire->inbound, &facts);
+	if (v.dry_run_denied || v.audited)
+		log_info("%s %s by policy %s", peer ? peer : "plaintext peer", v.audited ? "audited" : "would be denied",
+			 v.policy ? v.policy : "-");
+	return v.allowed;
+}
+
+static bool start_session(struct conn *c, const struct handshake_result *r)
+{
+	c->aead.rx = record_aead_new();
+	c->aead.tx = record_aead_new();
+	c->peer = strdup(r->peer);
+	if (!c->aead.rx || !c->aead.tx || !c->peer)
+		return false;
+	session_start(c->session, &r->rx, &r->tx);
+	return true;
+}
+
+static void finish(struct conn *c, int fd)
+{
+	struct handshake_result r;
+	bool ok;
+
+	handshake_result(c->handshake, &r);
+	ok = start_session(c, &r);
+	record_keys_wipe(&r.rx);
+	record_keys_wipe(&r.tx);
+	if (c->nagle)
+		set_nodelay(fd, 0);
+	if (!ok) {
+		conn_fail(c, fd, ENOMEM, WEFT_REASON_HANDSHAKE_FAILED, "no memory");
+		return;
+	}
+	c->deadline_ms = 0;
+	if (c->server && !shake_admits(c->id, fd, c->peer)) {
+		session_alert(c->session, &c->aead, fd, ALERT_ACCESS_DENIED);
+		conn_fail(c, fd, ECONNRESET, WEFT_REASON_AUTHZ_DENIED, NULL);
+		return;
+	}
+	c->policy_seq = c->id->seq;
+	c->handshake = handshake_free(c->handshake);
+	c->id = identity_unref(c->id);
+	conn_move(c, CONN_OPEN);
+	share_opened(c);
+}
+
+static void fail(struct conn *c, int fd, int err, enum weft_reason reason)
+{
+	if (c->server)
+		conn_fail(c, fd, err, reason, handshake_detail(c->handshake));
+	else
+		dial_failed(c, fd, err, reason, handshake_detail(c->handshake));
+}
+
+int shake_step(struct conn *c, int fd)
+{
+	int r = handshake_step(c->handshake, fd);
+
+	if (r == -EAGAIN) {
+		if (clock_now_ms() < c->deadline_ms)
+			return r;
+		shake_expired(c, fd);
+	} else if (r < 0) {
+		fail(c, fd, c->server ? ECONNRESET : reason_errno(handshake_reason(c->handshake)),
+		     handshake_reason(c->handshake));
+	} else {
+		finish(c, fd);
+	}
+	return 0;
+}
+
+void shake_expired(struct conn *c, int fd)
+{
+	if (c->handshake)
+		fail(c, fd, c->server ? ECONNRESET : ETIMEDOUT, WEFT_REASON_HANDSHAKE_TIMEOUT);
+	else
+		conn_fail(c, fd, c->server ? ECONNRESET : ETIMEDOUT, WEFT_REASON_HANDSHAKE_TIMEOUT, NULL);
+}

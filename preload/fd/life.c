@@ -1,0 +1,259 @@
+#include "fd/life.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+
+#include "conduit/admit.h"
+#include "conduit/direct.h"
+#include "conduit/share.h"
+#include "fd/reg.h"
+#include "sys/sys.h"
+
+static int pid; /* whose memory this is */
+
+static bool is_ours(void)
+{
+	return sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0) == pid;
+}
+
+/* The order of the locks; see conn.h, share.h, reg.h, control.h. */
+static void before_fork(void)
+{
+	share_prepare();
+	reg_lock();
+	control_atfork_prepare();
+}
+
+static void after_fork_parent(void)
+{
+	control_atfork_parent();
+	reg_unlock();
+	share_parent();
+}
+
+static void after_fork_child(void)
+{
+	share_child();
+	reg_forked();
+	control_atfork_child();
+	pid = (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+}
+
+void life_start(void)
+{
+	pid = (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}
+
+/* A word that the table gives up. The last descriptor takes the connection with it; `fd` still is open unless `gone`. */
+static void let_go(uintptr_t word, int fd, bool gone)
+{
+	struct conn *c = (struct conn *)word;
+
+	if (word <= SLOT_MAX)
+		return;
+	if (atomic_fetch_sub(&c->fds, 1) == 1) {
+		if (gone)
+			conn_move(c, CONN_CLOSED);
+		else
+			direct_close(c, fd);
+		reg_drop(c);
+	}
+	conn_put(c);
+}
+
+void life_born(int fd, enum slot slot)
+{
+	uintptr_t was;
+	bool ok;
+
+	if (slot <= SLOT_PASS && table_word(fd) == SLOT_UNKNOWN)
+		return;
+	was = table_swap(fd, slot, &ok);
+	if (was > SLOT_MAX)
+		let_go(was, fd, true);
+}
+
+void life_attach(int fd, struct conn *c)
+{
+	uintptr_t was;
+	bool ok;
+
+	was = table_swap(fd, (uintptr_t)c, &ok);
+	if (!ok) { /* no memory for the table: it must not go on in the clear */
+		sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0, 0, 0);
+		let_go((uintptr_t)c, fd, true);
+		return;
+	}
+	if (was > SLOT_MAX && was != (uintptr_t)c)
+		let_go(was, fd, true);
+}
+
+struct conn *life_adopt(int fd)
+{
+	uintptr_t word = table_word(fd);
+	struct conn *c;
+
+	if (word > SLOT_MAX)
+		return table_conn_of(fd, word);
+	if (word != SLOT_FRESH4 && word != SLOT_FRESH6)
+		return NULL;
+	c = conn_new(fd, word == SLOT_FRESH6 ? AF_INET6 : AF_INET);
+	if (!c)
+		return NULL;
+	conn_get(c);
+	life_attach(fd, c);
+	return c;
+}
+
+static int option(int fd, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	sys_call(SYS_getsockopt, fd, SOL_SOCKET, name, (long)&value, (long)&len, 0);
+	return value;
+}
+
+static bool is_tcp(int fd)
+{
+	int domain = option(fd, SO_DOMAIN);
+
+	return (domain == AF_INET || domain == AF_INET6) && option(fd, SO_TYPE) == SOCK_STREAM &&
+	       option(fd, SO_PROTOCOL) == IPPROTO_TCP;
+}
+
+/* Registers a listening socket with the mesh. Returns its slot. */
+static enum slot make_listener(int fd)
+{
+	enum slot slot = is_tcp(fd) ? SLOT_LISTENER : SLOT_PASS;
+
+	if (slot == SLOT_LISTENER)
+		mesh_listen(fd); /* whether it is in force is asked anew at each accept: modes change */
+	life_born(fd, slot);
+	if (slot == SLOT_PASS && table_slot(fd))
+		atomic_store_explicit(table_slot(fd), SLOT_PASS, memory_order_release);
+	return slot;
+}
+
+int life_listen(int fd, int backlog)
+{
+	int saved = errno;
+	int r = sys.listen(fd, backlog);
+
+	if (r < 0)
+		return -errno;
+	if (table_word(fd) != SLOT_LISTENER && is_ours())
+		make_listener(fd);
+	errno = saved;
+	return r;
+}
+
+int life_accepted(int listener, int fd)
+{
+	uintptr_t word = table_word(listener);
+	struct conn *c = NULL;
+
+	if (word == SLOT_UNKNOWN || word == SLOT_FRESH4 || word == SLOT_FRESH6)
+		word = is_ours() ? make_listener(listener) : SLOT_PASS; /* inherited over exec, or made by a raw call */
+	life_born(fd, SLOT_PASS);
+	if (word == SLOT_LISTENER)
+		c = admit(fd, option(fd, SO_DOMAIN));
+	if (c)
+		life_attach(fd, c);
+	return fd;
+}
+
+int life_close(int fd)
+{
+	uintptr_t word = table_word(fd), was;
+	bool ok;
+	int saved = errno;
+
+	if (word == SLOT_UNKNOWN || !is_ours())
+		return sys.close(fd) < 0 ? -errno : 0;
+	if (word == SLOT_LISTENER)
+		mesh_unlisten(fd);
+	was = table_swap(fd, SLOT_UNKNOWN, &ok);
+	let_go(was, fd, false);
+	errno = saved;
+	return sys.close(fd) < 0 ? -errno : 0;
+}
+
+void life_close_range(unsigned first, unsigned last)
+{
+	unsigned end = (unsigned)table_end();
+	uintptr_t was;
+	bool ok;
+	int fd;
+
+	if (!is_ours())
+		return;
+	for (fd = (int)first; (unsigned)fd < end && (unsigned)fd <= last; fd++) {
+		if (table_word(fd) == SLOT_UNKNOWN)
+			continue;
+		if (table_word(fd) == SLOT_LISTENER)
+			mesh_unlisten(fd);
+		was = table_swap(fd, SLOT_UNKNOWN, &ok);
+		let_go(was, fd, false);
+	}
+}
+
+int life_duped(int from, int to)
+{
+	uintptr_t word = table_word(from);
+	struct conn *c;
+
+	if (to < 0 || from == to || !is_ours())
+		return to;
+	if (word > SLOT_MAX) {
+		c = table_conn_of(from, word);
+		if (!c)
+			return to;
+		atomic_fetch_add(&c->fds, 1);
+		life_attach(to, c);
+	} else if (word == SLOT_FRESH4 || word == SLOT_FRESH6) {
+		/* both numbers must lead to one connection, whichever is connected */
+		c = life_adopt(from);
+		if (c) {
+			atomic_fetch_add(&c->fds, 1);
+			life_attach(to, c);
+		}
+	} else {
+		life_born(to, (enum slot)word);
+	}
+	return to;
+}
+
+void life_before_dup2(int from, int to)
+{
+	uintptr_t was;
+	bool ok;
+
+	if (from == to || table_word(to) == SLOT_UNKNOWN || !is_ours() ||
+	    sys_call(SYS_fcntl, from, F_GETFD, 0, 0, 0, 0) < 0)
+		return;
+	was = table_swap(to, SLOT_UNKNOWN, &ok);
+	if (was == SLOT_LISTENER)
+		mesh_unlisten(to);
+	let_go(was, to, false);
+}
+
+void life_exit(void)
+{
+	struct conn *c;
+
+	if (!atomic_load_explicit(&conn_live, memory_order_relaxed) || !is_ours())
+		return;
+	conn_list_lock();
+	for (c = conn_list_first(); c; c = c->next)
+		if (conn_state(c) == CONN_OPEN && atomic_load(&c->fds) > 0 && lock_try(&c->lock)) {
+			if (share_is_last(c) && !c->session->error)
+				session_alert(c->session, &c->aead, c->fd, 0);
+			share_leave(c);
+			lock_drop(&c->lock);
+		}
+	conn_list_unlock();
+}

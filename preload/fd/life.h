@@ -1,0 +1,26 @@
+/* Birth and end of descriptors: what the table says after socket, accept, dup, close and fork. Return the system call's
+ * result, or -errno. In a child of vfork or raw clone, which shares or copies our memory without our knowing, nothing but
+ * the system call itself happens. */
+#ifndef FD_LIFE_H
+#define FD_LIFE_H
+
+#include "fd/table.h"
+
+void life_start(void); /* once, by the constructor */
+
+/* A new descriptor of the kernel's has this number: whatever we knew of it is stale. */
+void life_born(int fd, enum slot slot);
+/* A TCP socket that a poller, or connect(), wants to know: its connection, with a reference. NULL: it is none. */
+struct conn *life_adopt(int fd);
+/* Points the slot of `fd` to `c`, which gives its reference to it. */
+void life_attach(int fd, struct conn *c);
+
+int life_listen(int fd, int backlog);
+int life_accepted(int listener, int fd); /* what accept() returned; fd, or -errno after which it is closed */
+int life_close(int fd);
+void life_close_range(unsigned first, unsigned last);
+int life_duped(int from, int to); /* `to` is a copy; returns it */
+void life_before_dup2(int from, int to);
+void life_exit(void);             /* the process ends: goodbye on every connection */
+
+#endif

@@ -1,0 +1,61 @@
+#include "fd/table.h"
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "sys/sys.h"
+
+slot_word table_first[TABLE_CHUNK];
+_Atomic(slot_word *) table_chunk[TABLE_CHUNKS];
+static _Atomic int end = TABLE_CHUNK;
+
+struct conn *table_conn_of(int fd, uintptr_t word)
+{
+	struct conn *c = conn_get((struct conn *)word);
+
+	if (c && table_word(fd) != word) {
+		conn_put(c);
+		return NULL;
+	}
+	return c;
+}
+
+static slot_word *chunk_new(int fd)
+{
+	unsigned k = (unsigned)fd / TABLE_CHUNK;
+	size_t size = TABLE_CHUNK * sizeof(slot_word);
+	slot_word *none = NULL, *chunk;
+	int e;
+	long p;
+
+	if (k >= TABLE_CHUNKS)
+		return NULL;
+	p = sys_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p < 0 && p > -4096)
+		return NULL;
+	chunk = (slot_word *)p;
+	if (!atomic_compare_exchange_strong(&table_chunk[k], &none, chunk))
+		sys_call(SYS_munmap, p, (long)size, 0, 0, 0, 0);
+	e = atomic_load(&end);
+	while (e < (int)((k + 1) * TABLE_CHUNK) && !atomic_compare_exchange_weak(&end, &e, (int)((k + 1) * TABLE_CHUNK)))
+		;
+	return table_slot(fd);
+}
+
+uintptr_t table_swap(int fd, uintptr_t word, bool *ok)
+{
+	slot_word *s = table_slot(fd);
+
+	*ok = true;
+	if (!s && word != SLOT_UNKNOWN && word != SLOT_PASS)
+		s = fd < 0 ? NULL : chunk_new(fd);
+	if (s)
+		return atomic_exchange_explicit(s, word, memory_order_acq_rel);
+	*ok = word == SLOT_UNKNOWN || word == SLOT_PASS;
+	return SLOT_UNKNOWN;
+}
+
+int table_end(void)
+{
+	return atomic_load(&end);
+}

@@ -1,0 +1,63 @@
+/* Which descriptor is what: one word per fd, read without lock, system call or thread-local storage by the first
+ * instructions of every hook. Numbers are the kernel's own. */
+#ifndef FD_TABLE_H
+#define FD_TABLE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conduit/conn.h"
+
+#define TABLE_CHUNK 1024u
+#define TABLE_CHUNKS 4096u /* 4 Mi descriptors: more than fs.nr_open allows by default */
+
+enum slot {            /* a word above SLOT_MAX points to a struct conn and holds a reference */
+	SLOT_UNKNOWN,  /* nothing is known: real calls */
+	SLOT_PASS,     /* known not to be of interest: real calls */
+	SLOT_FRESH4,   /* TCP socket of socket(), AF_INET, not connected */
+	SLOT_FRESH6,   /* the same, AF_INET6 */
+	SLOT_LISTENER, /* what it accepts is admitted to the mesh */
+	SLOT_MAX,
+};
+
+typedef _Atomic uintptr_t slot_word;
+extern slot_word table_first[TABLE_CHUNK]; /* no allocation in most processes */
+extern _Atomic(slot_word *) table_chunk[TABLE_CHUNKS];
+
+static inline slot_word *table_slot(int fd)
+{
+	slot_word *chunk;
+
+	if ((unsigned)fd < TABLE_CHUNK)
+		return &table_first[fd];
+	if ((unsigned)fd >= TABLE_CHUNK * TABLE_CHUNKS)
+		return NULL;
+	chunk = atomic_load_explicit(&table_chunk[(unsigned)fd / TABLE_CHUNK], memory_order_acquire);
+	return chunk ? &chunk[(unsigned)fd % TABLE_CHUNK] : NULL;
+}
+
+static inline uintptr_t table_word(int fd)
+{
+	slot_word *s = table_slot(fd);
+
+	return s ? atomic_load_explicit(s, memory_order_acquire) : SLOT_UNKNOWN;
+}
+
+struct conn *table_conn_of(int fd, uintptr_t word);
+
+/* The connection behind an fd with a reference, or NULL. */
+static inline struct conn *table_conn(int fd)
+{
+	uintptr_t word = table_word(fd);
+
+	return __builtin_expect(word > SLOT_MAX, 0) ? table_conn_of(fd, word) : NULL;
+}
+
+/* Stores a word (for a connection, with its reference) and returns what was there. 0 and no change if the table cannot
+ * grow: *ok tells. */
+uintptr_t table_swap(int fd, uintptr_t word, bool *ok);
+/* Highest fd that may have a word, for walks. */
+int table_end(void);
+
+#endif

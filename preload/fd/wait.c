@@ -1,0 +1,259 @@
+#include "fd/wait.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "conduit/direct.h"
+#include "fd/reg.h"
+#include "fd/table.h"
+#include "sys/clock.h"
+#include "sys/sys.h"
+
+#define WAIT_STACK 32 /* descriptors of a set that need no memory of the kernel's */
+
+/* Time left until the program's own deadline, or the first of ours. */
+static struct timespec *time_left(int64_t deadline_ms, struct timespec *t)
+{
+	int64_t ours = conn_deadline_all(), until = deadline_ms < ours ? deadline_ms : ours, left;
+
+	if (until == WAIT_FOREVER)
+		return NULL;
+	left = until - clock_now_ms();
+	if (left < 0)
+		left = 0;
+	*t = (struct timespec){ .tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000 };
+	return t;
+}
+
+static void expire(void)
+{
+	if (!atomic_load_explicit(&conn_stepping, memory_order_relaxed))
+		return;
+	if (conn_deadline_all() <= clock_now_ms()) {
+		conn_expire_all();
+		reg_settle_all();
+	}
+}
+
+int wait_epoll(int ep, struct epoll_event *ev, int n, int64_t deadline_ms, const sigset_t *mask)
+{
+	struct timespec t, *left;
+	int r;
+
+	for (;;) {
+		left = time_left(deadline_ms, &t);
+		r = sys.epoll_pwait(ep, ev, n, left ? (int)(t.tv_sec * 1000 + t.tv_nsec / 1000000) : -1, mask);
+		if (r < 0)
+			return -errno;
+		r = reg_filter(ev, r);
+		expire();
+		if (r || (deadline_ms != WAIT_FOREVER && clock_now_ms() >= deadline_ms))
+			return r;
+	}
+}
+
+bool wait_has_conn(struct pollfd *fds, nfds_t n)
+{
+	nfds_t i;
+
+	for (i = 0; i < n; i++)
+		if (table_word(fds[i].fd) > SLOT_MAX)
+			return true;
+	return false;
+}
+
+struct wait_set {
+	nfds_t n;
+	struct pollfd *fds;    /* the program's */
+	struct pollfd *kernel; /* what the kernel is asked */
+	struct conn **conn;
+	size_t mapped;
+	struct pollfd few_fds[WAIT_STACK];
+	struct conn *few_conn[WAIT_STACK];
+};
+
+static int set_open(struct wait_set *s, struct pollfd *fds, nfds_t n)
+{
+	nfds_t i;
+	long p;
+
+	s->n = n;
+	s->fds = fds;
+	s->kernel = s->few_fds;
+	s->conn = s->few_conn;
+	s->mapped = 0;
+	if (n > WAIT_STACK) {
+		s->mapped = n * (sizeof(*s->kernel) + sizeof(*s->conn));
+		p = sys_call(SYS_mmap, 0, (long)s->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p < 0 && p > -4096)
+			return -ENOMEM;
+		s->conn = (struct conn **)p;
+		s->kernel = (struct pollfd *)(s->conn + n);
+	}
+	for (i = 0; i < n; i++)
+		s->conn[i] = table_conn(fds[i].fd);
+	return 0;
+}
+
+static void set_close(struct wait_set *s)
+{
+	nfds_t i;
+
+	for (i = 0; i < s->n; i++)
+		conn_put(s->conn[i]);
+	if (s->mapped)
+		sys_call(SYS_munmap, (long)s->conn, (long)s->mapped, 0, 0, 0, 0);
+}
+
+static void set_arm(struct wait_set *s)
+{
+	nfds_t i;
+
+	for (i = 0; i < s->n; i++) {
+		s->kernel[i] = s->fds[i];
+		if (!s->conn[i])
+			continue;
+		if (conn_is_stepping(s->conn[i]) && s->fds[i].events & (POLLOUT | POLLWRNORM))
+			conn_speaks_first(s->conn[i]);
+		if (conn_is_stepping(s->conn[i]))
+			s->kernel[i].events = conn_wants(s->conn[i]);
+	}
+}
+
+/* What the program may see of what the kernel said. *again: something was done that the kernel can tell more about. */
+static int set_take(struct wait_set *s, bool *again)
+{
+	int count = 0;
+	nfds_t i;
+
+	*again = false;
+	for (i = 0; i < s->n; i++) {
+		struct conn *c = s->conn[i];
+		short seen = s->kernel[i].revents;
+
+		if (c && seen && !(seen & POLLNVAL)) {
+			if (conn_is_stepping(c)) {
+				*again |= conn_step(c, s->fds[i].fd) == 0;
+				seen = 0;
+			} else {
+				seen = direct_events(c, s->fds[i].fd, seen);
+				seen &= s->fds[i].events | POLLERR | POLLHUP;
+			}
+			reg_settle(c);
+		}
+		s->fds[i].revents = seen;
+		count += seen != 0;
+	}
+	return count;
+}
+
+int wait_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ms, const sigset_t *mask)
+{
+	struct wait_set s;
+	struct timespec t;
+	bool again;
+	int r = set_open(&s, fds, n);
+
+	if (r)
+		return r;
+	for (;;) {
+		set_arm(&s);
+		r = sys.ppoll(s.kernel, n, time_left(deadline_ms, &t), mask);
+		if (r < 0) {
+			r = -errno;
+			break;
+		}
+		r = set_take(&s, &again);
+		expire();
+		if (r || (!again && deadline_ms != WAIT_FOREVER && clock_now_ms() >= deadline_ms))
+			break;
+	}
+	set_close(&s);
+	return r;
+}
+
+bool wait_set_has_conn(int n, const fd_set *r, const fd_set *w, const fd_set *e)
+{
+	int fd;
+
+	for (fd = 0; fd < n; fd++)
+		if (table_word(fd) > SLOT_MAX &&
+		    ((r && FD_ISSET(fd, r)) || (w && FD_ISSET(fd, w)) || (e && FD_ISSET(fd, e))))
+			return true;
+	return false;
+}
+
+static bool in_set(int fd, const fd_set *s)
+{
+	return s && FD_ISSET(fd, s);
+}
+
+/* The kernel's own mapping between select() and poll(), fs/select.c. */
+static nfds_t from_sets(int n, const fd_set *r, const fd_set *w, const fd_set *e, struct pollfd *fds)
+{
+	nfds_t k = 0;
+	int fd;
+
+	for (fd = 0; fd < n; fd++) {
+		short events = 0;
+
+		if (in_set(fd, r))
+			events |= POLLIN | POLLRDNORM | POLLRDBAND;
+		if (in_set(fd, w))
+			events |= POLLOUT | POLLWRNORM | POLLWRBAND;
+		if (in_set(fd, e))
+			events |= POLLPRI;
+		if (events)
+			fds[k++] = (struct pollfd){ .fd = fd, .events = events };
+	}
+	return k;
+}
+
+static int keep(fd_set *s, int fd, bool on)
+{
+	if (!in_set(fd, s))
+		return 0;
+	if (!on)
+		FD_CLR(fd, s);
+	return on;
+}
+
+static int to_sets(fd_set *r, fd_set *w, fd_set *e, const struct pollfd *fds, nfds_t k)
+{
+	int count = 0;
+	nfds_t i;
+
+	for (i = 0; i < k; i++) {
+		short seen = fds[i].revents;
+
+		count += keep(r, fds[i].fd, seen & (POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR));
+		count += keep(w, fds[i].fd, seen & (POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR));
+		count += keep(e, fds[i].fd, seen & POLLPRI);
+	}
+	return count;
+}
+
+int wait_select(int n, fd_set *r, fd_set *w, fd_set *e, int64_t deadline_ms, const sigset_t *mask)
+{
+	size_t size = ((size_t)n + 1) * sizeof(struct pollfd);
+	struct pollfd *fds;
+	nfds_t k, i;
+	int got;
+	long p = sys_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p < 0 && p > -4096)
+		return -ENOMEM;
+	fds = (struct pollfd *)p;
+	k = from_sets(n, r, w, e, fds);
+	got = wait_poll(fds, k, deadline_ms, mask);
+	for (i = 0; got > 0 && i < k; i++)
+		if (fds[i].revents & POLLNVAL)
+			got = -EBADF;
+	if (got >= 0)
+		got = to_sets(r, w, e, fds, k);
+	sys_call(SYS_munmap, p, (long)size, 0, 0, 0, 0);
+	return got;
+}

@@ -1,0 +1,142 @@
+/* Descriptors: close, dup, fcntl, and calls by number. */
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fd/life.h"
+#include "hook/hook.h"
+
+HOOK_EXPORT int close(int fd)
+{
+	int saved = errno;
+
+	if (table_word(fd) == SLOT_UNKNOWN)
+		return sys.close(fd);
+	return (int)hook_result(life_close(fd), saved);
+}
+
+HOOK_EXPORT int close_range(unsigned first, unsigned last, int flags)
+{
+	int saved = errno;
+
+	if (first <= last && !(flags & CLOSE_RANGE_CLOEXEC))
+		life_close_range(first, last);
+	errno = saved;
+	if (sys.close_range)
+		return sys.close_range(first, last, flags);
+	return (int)hook_result(sys_call(SYS_close_range, first, last, flags, 0, 0, 0), saved);
+}
+
+HOOK_EXPORT void closefrom(int first)
+{
+	int saved = errno;
+
+	life_close_range(first < 0 ? 0 : (unsigned)first, ~0u);
+	errno = saved;
+	if (sys.closefrom)
+		sys.closefrom(first);
+	else
+		sys_call(SYS_close_range, first < 0 ? 0 : first, ~0u, 0, 0, 0, 0);
+}
+
+HOOK_EXPORT int dup(int fd)
+{
+	int to = sys.dup(fd), saved = errno;
+
+	if (to >= 0)
+		life_duped(fd, to);
+	errno = saved;
+	return to;
+}
+
+HOOK_EXPORT int dup2(int fd, int to)
+{
+	int saved = errno, r;
+
+	life_before_dup2(fd, to);
+	errno = saved;
+	r = sys.dup2(fd, to);
+	if (r >= 0) {
+		life_duped(fd, r);
+		errno = saved;
+	}
+	return r;
+}
+
+HOOK_EXPORT int dup3(int fd, int to, int flags)
+{
+	int saved = errno, r;
+
+	life_before_dup2(fd, to);
+	errno = saved;
+	r = sys.dup3(fd, to, flags);
+	if (r >= 0) {
+		life_duped(fd, r);
+		errno = saved;
+	}
+	return r;
+}
+
+static int fcntl_done(int fd, int cmd, int r)
+{
+	int saved = errno;
+
+	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC))
+		life_duped(fd, r);
+	errno = saved;
+	return r;
+}
+
+HOOK_EXPORT int fcntl(int fd, int cmd, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, cmd);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	return fcntl_done(fd, cmd, sys.fcntl(fd, cmd, arg));
+}
+
+HOOK_EXPORT int fcntl64(int fd, int cmd, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, cmd);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	return fcntl_done(fd, cmd, sys.fcntl64(fd, cmd, arg));
+}
+
+/* Calls by number that would pass us by: libuv closes every fd so. All others are as they are. */
+HOOK_EXPORT long syscall(long number, ...)
+{
+	long a[6];
+	va_list ap;
+	int i;
+
+	va_start(ap, number);
+	for (i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	if (number == SYS_close)
+		return close((int)a[0]);
+	if (number == SYS_close_range)
+		return close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
+	return sys.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/* Destructors do not run here. */
+HOOK_EXPORT void _exit(int status)
+{
+	life_exit();
+	sys._exit(status);
+	__builtin_unreachable();
+}
+
+HOOK_EXPORT void _Exit(int status)
+{
+	_exit(status);
+}

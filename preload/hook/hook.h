@@ -1,0 +1,32 @@
+/* What every hook is made of. A hook does four things: look the fd up, make the real call if it is nothing of ours,
+ * else delegate, and turn -errno into errno. On success errno is as it was. */
+#ifndef HOOK_HOOK_H
+#define HOOK_HOOK_H
+
+#include <errno.h>
+
+#include "conduit/direct.h"
+#include "fd/table.h"
+#include "sys/sys.h"
+
+#define HOOK_EXPORT __attribute__((visibility("default")))
+
+/* Fortified forms: glibc declares them only to itself. */
+ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
+ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags);
+ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *addr, socklen_t *len);
+int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size);
+int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t size);
+
+/* Result of a delegate: the value, or -1 and errno. `saved` is errno at entry. */
+static inline long hook_result(long r, int saved)
+{
+	if (r < 0) {
+		errno = (int)-r;
+		return -1;
+	}
+	errno = saved;
+	return r;
+}
+
+#endif

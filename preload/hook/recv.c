@@ -1,0 +1,172 @@
+/* Reading: read, readv, recv, recvfrom, recvmsg, recvmmsg and their fortified and positioned forms. */
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "hook/hook.h"
+#include "sys/pool.h"
+
+/* MSG_TRUNC on TCP throws the bytes away: tcp(7). */
+static ssize_t recv_discard(struct conn *c, int fd, size_t n, int flags)
+{
+	struct iovec iov = { .iov_base = pool_get(), .iov_len = n < POOL_BLOCK ? n : POOL_BLOCK };
+	ssize_t r = iov.iov_base ? direct_recv(c, fd, &iov, 1, flags & ~MSG_TRUNC) : -ENOMEM;
+
+	pool_put(iov.iov_base);
+	return r;
+}
+
+static ssize_t recv_one(struct conn *c, int fd, void *buf, size_t n, int flags)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = n };
+	ssize_t r;
+
+	r = flags & MSG_TRUNC ? recv_discard(c, fd, n, flags) : direct_recv(c, fd, &iov, 1, flags);
+	conn_put(c);
+	return r;
+}
+
+HOOK_EXPORT ssize_t read(int fd, void *buf, size_t n)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	ssize_t r;
+
+	if (!c || (r = recv_one(c, fd, buf, n, 0)) == CONDUIT_PASS)
+		return sys.read(fd, buf, n);
+	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	ssize_t r;
+
+	if (!c || (r = recv_one(c, fd, buf, n, flags)) == CONDUIT_PASS)
+		return sys.recv(fd, buf, n, flags);
+	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	ssize_t r;
+
+	if (!c || (r = recv_one(c, fd, buf, n, flags)) == CONDUIT_PASS)
+		return sys.recvfrom(fd, buf, n, flags, addr, len);
+	if (r >= 0 && addr && len)
+		*len = 0;
+	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t size)
+{
+	return n > size ? sys.__read_chk(fd, buf, n, size) : read(fd, buf, n);
+}
+
+HOOK_EXPORT ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags)
+{
+	return n > size ? sys.__recv_chk(fd, buf, n, size, flags) : recv(fd, buf, n, flags);
+}
+
+HOOK_EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *addr,
+				   socklen_t *len)
+{
+	return n > size ? sys.__recvfrom_chk(fd, buf, n, size, flags, addr, len)
+			: recvfrom(fd, buf, n, flags, addr, len);
+}
+
+static ssize_t recv_vector(struct conn *c, int fd, const struct iovec *iov, int n, int flags)
+{
+	ssize_t r = n < 0 || n > 1024 ? -EINVAL : direct_recv(c, fd, iov, n, flags);
+
+	conn_put(c);
+	return r;
+}
+
+HOOK_EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	ssize_t r;
+
+	if (!c || (r = recv_vector(c, fd, iov, n, 0)) == CONDUIT_PASS)
+		return sys.readv(fd, iov, n);
+	return hook_result(r, saved);
+}
+
+/* On a stream the position is -1; others are ESPIPE, which the real call says. */
+HOOK_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	struct conn *c = off == -1 ? table_conn(fd) : NULL;
+	int saved = errno;
+	ssize_t r;
+
+	if (!c || (r = recv_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0)) == CONDUIT_PASS)
+		return sys.preadv2(fd, iov, n, off, flags);
+	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int n, off64_t off, int flags)
+{
+	return preadv2(fd, iov, n, off, flags);
+}
+
+static ssize_t recv_message(struct conn *c, int fd, struct msghdr *msg, int flags)
+{
+	ssize_t r;
+
+	if (flags & MSG_TRUNC) {
+		size_t n = 0, i;
+
+		for (i = 0; i < msg->msg_iovlen; i++)
+			n += msg->msg_iov[i].iov_len;
+		r = recv_discard(c, fd, n, flags);
+	} else {
+		r = msg->msg_iovlen > 1024 ? -EMSGSIZE
+					   : direct_recv(c, fd, msg->msg_iov, (int)msg->msg_iovlen, flags);
+	}
+	if (r >= 0) {
+		msg->msg_namelen = 0;
+		msg->msg_controllen = 0;
+		msg->msg_flags = 0;
+	}
+	return r;
+}
+
+HOOK_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	ssize_t r = CONDUIT_PASS;
+
+	if (c) {
+		r = recv_message(c, fd, msg, flags);
+		conn_put(c);
+	}
+	return r == CONDUIT_PASS ? sys.recvmsg(fd, msg, flags) : hook_result(r, saved);
+}
+
+HOOK_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	unsigned i;
+	ssize_t r = 0;
+
+	if (!c)
+		return sys.recvmmsg(fd, v, n, flags, timeout);
+	for (i = 0; i < n; i++) {
+		r = recv_message(c, fd, &v[i].msg_hdr, flags & ~MSG_WAITFORONE);
+		if (r < 0)
+			break;
+		v[i].msg_len = (unsigned)r;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+	}
+	conn_put(c);
+	if (r == CONDUIT_PASS)
+		return sys.recvmmsg(fd, v, n, flags, timeout);
+	return (int)hook_result(i ? (long)i : r, saved);
+}

@@ -1,0 +1,201 @@
+/* Writing: write, writev, send, sendto, sendmsg, sendmmsg, sendfile, splice. */
+#include <fcntl.h>
+#include <sys/sendfile.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hook/hook.h"
+#include "sys/pool.h"
+
+static ssize_t send_one(struct conn *c, int fd, const void *buf, size_t n, int flags)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = n };
+	ssize_t r = direct_send(c, fd, &iov, 1, flags);
+
+	conn_put(c);
+	return r;
+}
+
+HOOK_EXPORT ssize_t write(int fd, const void *buf, size_t n)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	ssize_t r;
+
+	if (!c || (r = send_one(c, fd, buf, n, 0)) == CONDUIT_PASS)
+		return sys.write(fd, buf, n);
+	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	ssize_t r;
+
+	if (!c || (r = send_one(c, fd, buf, n, flags)) == CONDUIT_PASS)
+		return sys.send(fd, buf, n, flags);
+	return hook_result(r, saved);
+}
+
+/* A datagram to a virtual address would leave as multicast. */
+static bool to_vip(const struct sockaddr *addr, socklen_t len)
+{
+	struct weft_addr a;
+
+	return addr && addr_from_sockaddr(&a, addr, len) == 0 && addr_is_vip(&a);
+}
+
+HOOK_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	ssize_t r;
+
+	if (!c && to_vip(addr, len))
+		return hook_result(-ENETUNREACH, saved);
+	if (!c || (r = send_one(c, fd, buf, n, flags)) == CONDUIT_PASS)
+		return sys.sendto(fd, buf, n, flags, addr, len);
+	return hook_result(r, saved);
+}
+
+static ssize_t send_vector(struct conn *c, int fd, const struct iovec *iov, int n, int flags)
+{
+	ssize_t r = n < 0 || n > 1024 ? -EINVAL : direct_send(c, fd, iov, n, flags);
+
+	conn_put(c);
+	return r;
+}
+
+HOOK_EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	ssize_t r;
+
+	if (!c || (r = send_vector(c, fd, iov, n, 0)) == CONDUIT_PASS)
+		return sys.writev(fd, iov, n);
+	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	struct conn *c = off == -1 ? table_conn(fd) : NULL;
+	int saved = errno;
+	ssize_t r;
+
+	if (!c || (r = send_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0)) == CONDUIT_PASS)
+		return sys.pwritev2(fd, iov, n, off, flags);
+	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t off, int flags)
+{
+	return pwritev2(fd, iov, n, off, flags);
+}
+
+HOOK_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	ssize_t r;
+
+	if (!c && to_vip(msg->msg_name, msg->msg_namelen))
+		return hook_result(-ENETUNREACH, saved);
+	if (!c || (r = send_vector(c, fd, msg->msg_iov, (int)msg->msg_iovlen, flags)) == CONDUIT_PASS)
+		return sys.sendmsg(fd, msg, flags);
+	return hook_result(r, saved);
+}
+
+HOOK_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno;
+	unsigned i;
+	ssize_t r = 0;
+
+	if (!c)
+		return sys.sendmmsg(fd, v, n, flags);
+	for (i = 0; i < n; i++) {
+		r = direct_send(c, fd, v[i].msg_hdr.msg_iov, (int)v[i].msg_hdr.msg_iovlen, flags);
+		if (r < 0)
+			break;
+		v[i].msg_len = (unsigned)r;
+	}
+	conn_put(c);
+	if (r == CONDUIT_PASS)
+		return sys.sendmmsg(fd, v, n, flags);
+	return (int)hook_result(i ? (long)i : r, saved);
+}
+
+/* One block of the file, from `at`. Returns bytes sent; 0 at the end of the file. */
+static ssize_t send_block(struct conn *c, int out, int in, off64_t at, size_t n, uint8_t *block)
+{
+	struct iovec iov = { .iov_base = block };
+	long got = sys_call(SYS_pread64, in, (long)block, (long)(n < POOL_BLOCK ? n : WEFT_RECORD_MAX * 4), at, 0, 0);
+
+	if (got <= 0)
+		return got;
+	iov.iov_len = (size_t)got;
+	return direct_send(c, out, &iov, 1, 0);
+}
+
+/* sendfile(2): the file's position moves by what was sent, or stays and *off moves. */
+static ssize_t send_file(struct conn *c, int out, int in, off64_t *off, size_t n)
+{
+	off64_t at = off ? *off : sys_call(SYS_lseek, in, 0, SEEK_CUR, 0, 0, 0);
+	uint8_t *block = pool_get();
+	size_t done = 0;
+	ssize_t r = block ? 0 : -ENOMEM;
+
+	if (at < 0)
+		r = at == -ESPIPE || off ? -EINVAL : at;
+	while (!r && done < n) {
+		ssize_t sent = send_block(c, out, in, at + (off64_t)done, n - done, block);
+
+		if (sent <= 0) {
+			r = sent;
+			break;
+		}
+		done += (size_t)sent;
+		if ((size_t)sent < n - done + (size_t)sent && sent < (ssize_t)(WEFT_RECORD_MAX * 4))
+			break; /* the file ended, or the socket is full */
+	}
+	pool_put(block);
+	if (done && off)
+		*off = at + (off64_t)done;
+	else if (done)
+		sys_call(SYS_lseek, in, at + (long)done, SEEK_SET, 0, 0, 0);
+	return done ? (ssize_t)done : r;
+}
+
+HOOK_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t n)
+{
+	struct conn *c = table_conn(out);
+	int saved = errno;
+	ssize_t r = CONDUIT_PASS;
+
+	if (c) {
+		r = n ? send_file(c, out, in, off, n) : 0;
+		conn_put(c);
+	}
+	return r == CONDUIT_PASS ? sys.sendfile64(out, in, off, n) : hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t n)
+{
+	return sendfile64(out, in, off, n);
+}
+
+/* The kernel would move bytes that it cannot seal: EINVAL is what it says for a file that cannot splice. */
+HOOK_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t n, unsigned flags)
+{
+	struct conn *a = table_conn(in), *b = table_conn(out);
+	bool meshed = (a && conn_state(a) != CONN_PLAIN) || (b && conn_state(b) != CONN_PLAIN);
+
+	conn_put(a);
+	conn_put(b);
+	if (meshed)
+		return hook_result(-EINVAL, errno);
+	return sys.splice(in, off_in, out, off_out, n, flags);
+}

@@ -1,0 +1,136 @@
+/* Waiting: poll, select and epoll families. A process with no meshed connection pays one load. */
+#include <limits.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "fd/life.h"
+#include "fd/reg.h"
+#include "fd/wait.h"
+#include "hook/hook.h"
+#include "sys/clock.h"
+
+static inline bool nothing_live(void)
+{
+	return atomic_load_explicit(&conn_live, memory_order_relaxed) == 0;
+}
+
+static int64_t after_ms(int timeout)
+{
+	return timeout < 0 ? WAIT_FOREVER : clock_now_ms() + timeout;
+}
+
+static int64_t after(const struct timespec *t)
+{
+	return !t || t->tv_sec > INT_MAX / 1000 ? WAIT_FOREVER
+						 : clock_now_ms() + t->tv_sec * 1000 + (t->tv_nsec + 999999) / 1000000;
+}
+
+HOOK_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	int saved = errno;
+
+	if (nothing_live() || !wait_has_conn(fds, n))
+		return sys.poll(fds, n, timeout);
+	return (int)hook_result(wait_poll(fds, n, after_ms(timeout), NULL), saved);
+}
+
+HOOK_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	int saved = errno;
+
+	if (nothing_live() || !wait_has_conn(fds, n))
+		return sys.ppoll(fds, n, timeout, mask);
+	return (int)hook_result(wait_poll(fds, n, after(timeout), mask), saved);
+}
+
+HOOK_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
+{
+	return size / sizeof(*fds) < n ? sys.__poll_chk(fds, n, timeout, size) : poll(fds, n, timeout);
+}
+
+HOOK_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
+			    size_t size)
+{
+	return size / sizeof(*fds) < n ? sys.__ppoll_chk(fds, n, timeout, mask, size) : ppoll(fds, n, timeout, mask);
+}
+
+/* Linux's select() leaves the time that was not slept; pselect() does not. */
+static void time_not_slept(struct timeval *t, int64_t deadline_ms)
+{
+	int64_t left = deadline_ms - clock_now_ms();
+
+	if (left < 0)
+		left = 0;
+	t->tv_sec = left / 1000;
+	t->tv_usec = left % 1000 * 1000;
+}
+
+HOOK_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout)
+{
+	struct timespec t;
+	int saved = errno, got;
+	int64_t deadline;
+
+	if (nothing_live() || !wait_set_has_conn(n, r, w, e))
+		return sys.select(n, r, w, e, timeout);
+	if (timeout)
+		t = (struct timespec){ .tv_sec = timeout->tv_sec, .tv_nsec = timeout->tv_usec * 1000 };
+	deadline = after(timeout ? &t : NULL);
+	got = wait_select(n, r, w, e, deadline, NULL);
+	if (timeout && deadline != WAIT_FOREVER)
+		time_not_slept(timeout, deadline);
+	return (int)hook_result(got, saved);
+}
+
+HOOK_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout, const sigset_t *mask)
+{
+	int saved = errno;
+
+	if (nothing_live() || !wait_set_has_conn(n, r, w, e))
+		return sys.pselect(n, r, w, e, timeout, mask);
+	return (int)hook_result(wait_select(n, r, w, e, after(timeout), mask), saved);
+}
+
+HOOK_EXPORT int epoll_ctl(int ep, int op, int fd, struct epoll_event *ev)
+{
+	uintptr_t word = table_word(fd);
+	struct conn *c = NULL;
+	int saved = errno, r;
+
+	if (word > SLOT_MAX)
+		c = table_conn_of(fd, word);
+	else if ((word == SLOT_FRESH4 || word == SLOT_FRESH6) && op == EPOLL_CTL_ADD)
+		c = life_adopt(fd);
+	if (!c)
+		return sys.epoll_ctl(ep, op, fd, ev);
+	if (ev && ev->events & EPOLLOUT && !(ev->events & EPOLLIN))
+		conn_speaks_first(c);
+	reg_settle(c);
+	r = reg_ctl(c, ep, op, fd, ev);
+	conn_put(c);
+	return (int)hook_result(r, saved);
+}
+
+HOOK_EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int n, int timeout, const sigset_t *mask)
+{
+	int saved = errno;
+
+	if (nothing_live())
+		return sys.epoll_pwait(ep, ev, n, timeout, mask);
+	return (int)hook_result(wait_epoll(ep, ev, n, after_ms(timeout), mask), saved);
+}
+
+HOOK_EXPORT int epoll_wait(int ep, struct epoll_event *ev, int n, int timeout)
+{
+	return nothing_live() ? sys.epoll_wait(ep, ev, n, timeout) : epoll_pwait(ep, ev, n, timeout, NULL);
+}
+
+HOOK_EXPORT int epoll_pwait2(int ep, struct epoll_event *ev, int n, const struct timespec *timeout,
+			     const sigset_t *mask)
+{
+	int saved = errno;
+
+	if (nothing_live() && sys.epoll_pwait2)
+		return sys.epoll_pwait2(ep, ev, n, timeout, mask);
+	return (int)hook_result(wait_epoll(ep, ev, n, after(timeout), mask), saved);
+}
