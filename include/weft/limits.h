@@ -12,6 +12,7 @@
 
 #define WEFT_REQUEST_MAX (64u << 10) /* bytes of a request to weftd, without its frame header */
 #define WEFT_REPLY_MAX (4u << 20)    /* bytes of a reply of weftd */
+#define WEFT_DECODED_MAX (64u << 20)   /* bytes that a decoded message may take in memory */
 #define WEFT_WIRE_DEPTH 16           /* nested structs in a message */
 #define WEFT_LIST_MAX 65536          /* elements of one list in a message */
 #define WEFT_CSR_MAX 4096            /* bytes of a certificate request, DER */

@@ -46,11 +46,13 @@ bool string_match(const char *pattern, const char *value);
 
 /* --- outbound --- */
 
-/* State of one process for one cached service; zero-initialised, sized by the service's clusters. */
+/* State of one process for one cluster of a cached service; zero-initialised. Its numbers are read and written with
+ * relaxed atomics: several threads may pick at once. */
 struct balance {
-	uint32_t next;     /* ROUND_ROBIN cursor */
-	uint32_t n;        /* elements of `active`: endpoints of the cluster */
-	uint32_t *active;  /* open connections of this process by endpoint index; owned by the caller */
+	uint32_t next;       /* ROUND_ROBIN cursor */
+	uint32_t n;          /* elements of `active`: endpoints of the cluster */
+	uint32_t weight_max; /* kept by endpoint_pick: the largest weight of the cluster */
+	uint32_t *active;    /* open connections of this process by endpoint index; owned by the caller */
 };
 
 /* Which cluster a new connection takes, by the weights of the route. `random` is uniform.
@@ -58,7 +60,8 @@ struct balance {
 int route_pick(const struct wire_service *s, uint64_t random);
 
 /* Which endpoint, leaving out those whose bit in `tried` (by index, n bits) is set; tried may be NULL.
- * LEAST_REQUEST is power of two choices, weight/(active+1) (Envoy). Index into c->endpoints, or -ENOENT. */
+ * LEAST_REQUEST is power of two choices (Envoy): two draws by weight, the one with fewer connections for its weight.
+ * b may be NULL (no counters). Index into c->endpoints, or -ENOENT. */
 int endpoint_pick(const struct wire_cluster *c, struct balance *b, const uint64_t *tried, uint64_t random);
 
 #endif

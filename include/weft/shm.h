@@ -84,8 +84,10 @@ struct weft_names_address {
 	uint32_t service; /* index into the services given to names_build() */
 };
 
-/* Builds one half. Returns bytes used, or -ENOSPC. Names and addresses may come in any order;
- * of two equal ones the first is found. */
+/* Builds one half (8-byte aligned). Returns bytes used, -ENOSPC, or -EINVAL for an address that names no service or has
+ * no kind. Names and addresses may come in any order; of two equal ones the first is found.
+ * An address with the dialled port goes before one with port 0, a single address before a block, a longer prefix before a
+ * shorter one; among equals VIP before ADDRESS before ENDPOINT. */
 int64_t names_build(uint8_t *half, size_t size, const char *trust_domain, const struct weft_names_service *services,
 		    uint32_t n_services, const struct weft_names_address *addresses, uint32_t n_addresses);
 
