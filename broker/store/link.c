@@ -389,7 +389,6 @@ void link_free(struct link *l)
 {
 	if (!l)
 		return;
-	l->count = 0;
 	link_close(l);
 	free(l->out);
 	free(l->pending);

@@ -31,7 +31,7 @@ typedef void link_reply(void *arg, const redisReply *reply); /* NULL: the link b
 
 /* `target`, `ops` and `arg` outlive the link. NULL: no memory. */
 struct link *link_new(struct ev_loop *loop, const struct store_target *target, const struct link_ops *ops, void *arg);
-void link_free(struct link *l); /* NULL-safe; no callback is called */
+void link_free(struct link *l); /* closes first; not from a callback; NULL-safe */
 
 /* Starts to connect; ops->up or ops->down follows, never from inside this call. */
 void link_connect(struct link *l);
