@@ -186,7 +186,7 @@ short conn_wants(const struct conn *c)
 	case CONN_DIALING:
 		return POLLOUT;
 	case CONN_HANDSHAKE:
-		return c->handshake ? handshake_wants(c->handshake) : POLLIN;
+		return atomic_load_explicit(&c->wants, memory_order_relaxed);
 	default:
 		return POLLIN;
 	}

@@ -70,6 +70,7 @@ struct conn {
 	int64_t deadline_ms;    /* of this attempt or handshake */
 	int64_t sniff_ms;       /* the program wants to speak first: no ClientHello by then means plaintext; 0: it does not */
 	int64_t timeout_ms;     /* of one TCP connect */
+	_Atomic short wants;    /* POLLIN or POLLOUT: what the next step of the handshake waits for */
 	union conn_name dialled;
 	socklen_t dialled_len;
 	struct conn_dial dial;

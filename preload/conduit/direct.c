@@ -101,6 +101,8 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 			r = wait_bytes(c, fd);
 			if (r < 0)
 				break;
+			if (conn_state(c) != CONN_OPEN) /* closed meanwhile: the number may be another file's */
+				continue;
 		}
 		r = session_recv(c->session, &c->aead, fd, iov, done, n - done, flags);
 		if (r == -ESTALE)

@@ -35,6 +35,7 @@ static void begin(struct conn *c, int fd, struct handshake *h)
 	c->handshake = h;
 	c->nagle = !set_nodelay(fd, 1);
 	c->deadline_ms = clock_now_ms() + WEFT_HANDSHAKE_MS;
+	c->wants = handshake_wants(h);
 	conn_move(c, CONN_HANDSHAKE);
 }
 
@@ -125,6 +126,7 @@ int shake_step(struct conn *c, int fd)
 	int r = handshake_step(c->handshake, fd);
 
 	if (r == -EAGAIN) {
+		c->wants = handshake_wants(c->handshake);
 		if (clock_now_ms() < c->deadline_ms)
 			return r;
 		shake_expired(c, fd);

@@ -7,6 +7,8 @@
 #include "hook/hook.h"
 #include "sys/pool.h"
 
+#define SENDFILE_BLOCK (4u * WEFT_RECORD_MAX)
+
 static ssize_t send_one(struct conn *c, int fd, const void *buf, size_t n, int flags)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = n };
@@ -132,7 +134,7 @@ HOOK_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 static ssize_t send_block(struct conn *c, int out, int in, off64_t at, size_t n, uint8_t *block)
 {
 	struct iovec iov = { .iov_base = block };
-	long got = sys_call(SYS_pread64, in, (long)block, (long)(n < POOL_BLOCK ? n : WEFT_RECORD_MAX * 4), at, 0, 0);
+	long got = sys_call(SYS_pread64, in, (long)block, (long)n, at, 0, 0);
 
 	if (got <= 0)
 		return got;
@@ -151,14 +153,15 @@ static ssize_t send_file(struct conn *c, int out, int in, off64_t *off, size_t n
 	if (at < 0)
 		r = at == -ESPIPE || off ? -EINVAL : at;
 	while (!r && done < n) {
-		ssize_t sent = send_block(c, out, in, at + (off64_t)done, n - done, block);
+		size_t want = n - done < SENDFILE_BLOCK ? n - done : SENDFILE_BLOCK;
+		ssize_t sent = send_block(c, out, in, at + (off64_t)done, want, block);
 
 		if (sent <= 0) {
 			r = sent;
 			break;
 		}
 		done += (size_t)sent;
-		if ((size_t)sent < n - done + (size_t)sent && sent < (ssize_t)(WEFT_RECORD_MAX * 4))
+		if ((size_t)sent < want)
 			break; /* the file ended, or the socket is full */
 	}
 	pool_put(block);
