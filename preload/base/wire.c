@@ -74,6 +74,8 @@ static int writer_append(void *data, const char *bytes, size_t n)
 
 	if (w->err)
 		return -1;
+	if (!n)
+		return 0;
 	if (n > w->max - w->buf.size)
 		w->err = -EMSGSIZE;
 	else if (msgpack_sbuffer_write(&w->buf, bytes, n) < 0)
