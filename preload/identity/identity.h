@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "weft/limits.h"
 #include "weft/wire.h"
 
 struct identity {
