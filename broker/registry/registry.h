@@ -22,6 +22,9 @@
 struct registry;
 struct ev_loop;
 struct model;
+struct process; /* registry/process.h: an attached process (family) of this host */
+struct proc_facts;
+struct store_target;
 
 /* --- reading --- */
 
@@ -128,5 +131,82 @@ const struct model *registry_model(const struct registry *r);
 
 /* Ends REGISTRY_FEED_HELD: takes over whatever the store holds now. -EALREADY if nothing is held, -ENOTCONN. */
 int registry_accept(struct registry *r);
+
+/* --- life (weftd.c) --- */
+
+struct registry_options { /* texts are copied */
+	const char *state_dir, *socket;       /* the memories lie beside the socket */
+	const char *trust_domain, *zone;
+	const char *vip_cidr;                 /* IPv4 */
+	const char *advertise;                /* address or CIDR block, "" where not given */
+	const struct store_target *target;    /* NULL: embedded */
+	bool strict, ca;
+};
+/* Takes the host id, the last good documents and the table of processes from the state folder, maps the memories and
+ * connects. `ready` is called once from the loop: after the first full read, or soon if the store does not answer.
+ * 0; -errno with *why (static text, "" if the errno says it all). */
+int registry_open(struct ev_loop *loop, const struct registry_options *o, void (*ready)(void *arg), void *arg,
+		  struct registry **out, const char **why);
+/* Withdraws the endpoints of this host and waits a moment for Redis to know. Before registry_close() at a clean end. */
+void registry_withdraw(struct registry *r);
+void registry_close(struct registry *r); /* NULL-safe */
+
+/* --- exchanges (session/) --- */
+
+const char *registry_host(const struct registry *r);
+const char *registry_trust_domain(const struct registry *r);
+bool registry_is_strict(const struct registry *r);
+struct model *registry_answers(struct registry *r); /* for model_groups() and the like */
+void registry_count(struct registry *r, bool refused); /* one exchange */
+
+/* The process of a peer: by pid and start time, or as a member of an attached family, which it then joins (`pidfd` stays
+ * the caller's). `hello`: only if it still is the program that attached, not one that came by exec. NULL: not attached. */
+struct process *registry_find(struct registry *r, const struct proc_facts *facts, int pidfd, bool hello);
+
+/* What attestation granted. Texts and labels are copied. */
+struct grant {
+	const char *service;  /* canonical; "" : none, and `why` says the reason */
+	const char *ns;
+	const char *account;  /* service account of the SPIFFE ID */
+	const char *version;
+	const char *why;
+	const struct wire_label *labels; /* beside those that every instance has */
+	size_t n_labels;
+	const uint16_t *ports; /* the only endpoints; none: every port it listens on */
+	size_t n_ports;
+	bool own_host;         /* announced on this host only */
+	enum weft_mode ceiling;
+};
+/* HELLO of a peer that registry_find() does not know: a new process; `pidfd` stays the caller's. 0; -EAGAIN: as many as
+ * can be; -errno. */
+int registry_attach(struct registry *r, const struct proc_facts *facts, int pidfd, const struct grant *g,
+		    struct process **out);
+/* The four descriptors of a welcome, in its order. fds[2] is the caller's to close, the others are not. 0 or -errno. */
+int registry_descriptors(struct registry *r, struct process *p, int fds[static 4]);
+/* Whether another uid of this host holds the service now. */
+bool registry_is_taken(const struct registry *r, const char *service, uid_t uid);
+
+/* ENROL: the signature becomes the identity of the process and is written to its memory. 0 or -errno. */
+int registry_enrol(struct registry *r, struct process *p, const struct wire_bin *csr, const uint8_t *signature,
+		   size_t len);
+/* A process whose certificate is past its half life, or NULL. registry_defer(): its renewal failed, later. */
+struct process *registry_due(struct registry *r);
+void registry_defer(struct registry *r, struct process *p);
+
+/* REGISTER. *entry: name of the WorkloadEntry, "" if announced nowhere; lives until the next change. 0;
+ * -EACCES with *why: the kernel does not show that listener; -ENOBUFS; -ENOMEM. */
+int registry_listen(struct registry *r, struct process *p, const struct proc_facts *peer,
+		    const struct wire_listener *l, const char **entry, const char **why);
+void registry_unlisten(struct registry *r, struct process *p, const struct wire_listener *l);
+/* Whether virtual addresses are still being asked for; `settled` (one per registry) is called when they are there. */
+bool registry_is_settling(const struct registry *r);
+void registry_on_settled(struct registry *r, void (*settled)(void *arg), void *arg);
+
+/* RESOLVE and SERVICE. p: NULL where the peer is not attached. 0; -ENOENT; -ENOMEM. */
+int registry_resolve(struct registry *r, const struct process *p, uint64_t netns, const struct wire_resolve *ask,
+		     struct weft_names_service *out, enum weft_names_kind *kind);
+/* The encoded wire_service, malloc'ed. */
+int registry_serve(struct registry *r, const struct process *p, uint64_t netns, const struct wire_ask *ask,
+		   uint8_t **out, size_t *len);
 
 #endif
