@@ -56,18 +56,21 @@ static void tell_instance(struct affected *a, const struct item *e)
 		const struct item *s = a->m->selecting.v[i];
 		const struct service_entry *entry = &s->doc->service_entry;
 
-		if (strcmp(s->id.ns, e->id.ns) != 0 || !labels_match(&entry->selector, w->labels.v, w->labels.n))
+		if (strcmp(s->id.ns, e->id.ns) != 0 ||
+		    !labels_match(&entry->selector, w->labels.v, w->labels.n))
 			continue;
 		for (size_t k = 0; k < entry->hosts.n; k++)
 			a->fn(a->arg, entry->hosts.v[k]);
 	}
 }
 
-void model_affected(struct model *m, const char *key, void (*fn)(void *arg, const char *service), void *arg)
+void model_affected(struct model *m, const char *key, void (*fn)(void *arg, const char *service),
+		    void *arg)
 {
-	struct affected a = {.m = m, .fn = fn, .arg = arg};
+	struct affected a = { .m = m, .fn = fn, .arg = arg };
 	struct document_key id;
-	struct item *e = document_key_parse(&id, key) == -ENOENT ? NULL : index_item(m, id.kind, key);
+	struct item *e =
+		document_key_parse(&id, key) == -ENOENT ? NULL : index_item(m, id.kind, key);
 
 	if (!e || !e->doc || !(e->id.kind->touches & MODEL_SERVICES))
 		return;

@@ -16,7 +16,9 @@ struct arena_block {
 
 static struct arena_block *block_new(struct arena *a, size_t size)
 {
-	size_t room = size > BLOCK_SIZE - sizeof(struct arena_block) ? size : BLOCK_SIZE - sizeof(struct arena_block);
+	size_t room = size > BLOCK_SIZE - sizeof(struct arena_block)
+			      ? size
+			      : BLOCK_SIZE - sizeof(struct arena_block);
 	struct arena_block *b;
 
 	if (room > SIZE_MAX - sizeof(*b))

@@ -40,7 +40,8 @@ static bool is_told(const struct doc_errors *e, const char *path)
 	return false;
 }
 
-void decode_error(struct decode *d, enum errors_code code, const char *field, const char *format, ...)
+void decode_error(struct decode *d, enum errors_code code, const char *field, const char *format,
+		  ...)
 {
 	char message[512];
 	size_t mark = field ? errors_push(&d->path, field) : d->path.n;
@@ -126,11 +127,12 @@ void decode_labels(struct decode *d, const json_t *o, const char *field, struct 
 	if (out->n)
 		memcpy(v, out->v, out->n * sizeof(*v));
 	out->v = v;
-	json_object_foreach (map, key, x)
+	json_object_foreach(map, key, x)
 		put_label(d, out, key, json_is_string(x) ? json_string_value(x) : "");
 }
 
-void decode_ports(struct decode *d, const json_t *o, const char *field, struct named_port **out, size_t *n)
+void decode_ports(struct decode *d, const json_t *o, const char *field, struct named_port **out,
+		  size_t *n)
 {
 	json_t *map = json_object_get(o, field), *x;
 	const char *key;
@@ -139,11 +141,12 @@ void decode_ports(struct decode *d, const json_t *o, const char *field, struct n
 	*out = arena_array(d->arena, json_object_size(map), sizeof(**out));
 	if (!*out)
 		return;
-	json_object_foreach (map, key, x)
-		(*out)[(*n)++] = (struct named_port){copy_text(d, key), (uint16_t)json_integer_value(x)};
+	json_object_foreach(map, key, x)(*out)[(*n)++] =
+		(struct named_port){ copy_text(d, key), (uint16_t)json_integer_value(x) };
 }
 
-void decode_cidrs(struct decode *d, const json_t *o, const char *field, struct weft_cidr **out, size_t *n)
+void decode_cidrs(struct decode *d, const json_t *o, const char *field, struct weft_cidr **out,
+		  size_t *n)
 {
 	const json_t *list = json_object_get(o, field);
 	size_t count = json_array_size(list);
@@ -189,7 +192,8 @@ void decode_hosts(struct decode *d, const json_t *o, const char *field, struct t
 		out->v[out->n] = decode_host(d, json_string_value(json_array_get(list, out->n)));
 		for (size_t i = 0; i < out->n; i++)
 			if (strcmp(out->v[i], out->v[out->n]) == 0)
-				decode_error(d, ERRORS_RULE, NULL, "the same host as at index %zu", i);
+				decode_error(d, ERRORS_RULE, NULL, "the same host as at index %zu",
+					     i);
 		errors_pop(&d->path, at);
 	}
 	errors_pop(&d->path, mark);

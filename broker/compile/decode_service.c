@@ -23,7 +23,8 @@ void decode_instance(struct decode *d, const json_t *o, struct instance *out)
 /* The entry's name among services: the first of three labels, as Istio names a canonical service. */
 static const char *service_label(const struct labels *l)
 {
-	static const char *const keys[] = {MODEL_LABEL_SERVICE, MODEL_LABEL_NAME, MODEL_LABEL_APP};
+	static const char *const keys[] = { MODEL_LABEL_SERVICE, MODEL_LABEL_NAME,
+					    MODEL_LABEL_APP };
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (*labels_get(l, keys[i]))
@@ -40,7 +41,8 @@ static const char *note(const json_t *annotations, const char *key)
 
 static void decode_notes(struct decode *d, const json_t *annotations, struct instance *out)
 {
-	const char *wildcard = note(annotations, MODEL_NOTE_WILDCARD), *netns = note(annotations, MODEL_NOTE_NETNS);
+	const char *wildcard = note(annotations, MODEL_NOTE_WILDCARD),
+		   *netns = note(annotations, MODEL_NOTE_NETNS);
 	int port = value_port(note(annotations, MODEL_NOTE_MAIN));
 
 	out->host = decode_text(d, annotations, MODEL_NOTE_HOST);
@@ -81,13 +83,16 @@ static void decode_service_ports(struct decode *d, const json_t *spec, struct se
 		struct service_port *p = &s->ports[s->n_ports++];
 		size_t at = errors_push_index(&d->path, i);
 
-		*p = (struct service_port){(uint16_t)decode_number(o, "number", 0),
-					   (uint16_t)decode_number(o, "targetPort", 0), decode_text(d, o, "name")};
+		*p = (struct service_port){ (uint16_t)decode_number(o, "number", 0),
+					    (uint16_t)decode_number(o, "targetPort", 0),
+					    decode_text(d, o, "name") };
 		for (size_t k = 0; k < i; k++) {
 			if (s->ports[k].number == p->number)
-				decode_error(d, ERRORS_RULE, "number", "the same number as at index %zu", k);
+				decode_error(d, ERRORS_RULE, "number",
+					     "the same number as at index %zu", k);
 			if (strcmp(s->ports[k].name, p->name) == 0)
-				decode_error(d, ERRORS_RULE, "name", "the same name as at index %zu", k);
+				decode_error(d, ERRORS_RULE, "name",
+					     "the same name as at index %zu", k);
 		}
 		errors_pop(&d->path, at);
 	}
@@ -116,7 +121,8 @@ static void decode_endpoints(struct decode *d, const json_t *spec, struct servic
 		ports = errors_push(&d->path, "ports");
 		for (size_t k = 0; k < e->n_ports; k++)
 			if (!has_port_name(s, e->ports[k].name))
-				decode_error(d, ERRORS_RULE, e->ports[k].name, "no port of the service has this name");
+				decode_error(d, ERRORS_RULE, e->ports[k].name,
+					     "no port of the service has this name");
 		errors_pop(&d->path, ports);
 		errors_pop(&d->path, at);
 	}
@@ -125,7 +131,7 @@ static void decode_endpoints(struct decode *d, const json_t *spec, struct servic
 
 void decode_service_entry(struct decode *d, const json_t *spec)
 {
-	static const int locations[] = {LOCATION_EXTERNAL, LOCATION_INTERNAL};
+	static const int locations[] = { LOCATION_EXTERNAL, LOCATION_INTERNAL };
 	struct service_entry *s = &d->doc->service_entry;
 	const json_t *selector = json_object_get(spec, "workloadSelector");
 	int location = decode_word(spec, "location", "MESH_EXTERNAL|MESH_INTERNAL", -1);
@@ -140,9 +146,11 @@ void decode_service_entry(struct decode *d, const json_t *spec)
 	s->selects = json_is_object(selector);
 	decode_labels(d, selector, "labels", &s->selector);
 	if (s->selects && !s->selector.n)
-		decode_error(d, ERRORS_RULE, "workloadSelector", "selects nothing: labels is empty");
+		decode_error(d, ERRORS_RULE, "workloadSelector",
+			     "selects nothing: labels is empty");
 	if (s->selects && s->n_endpoints)
-		decode_error(d, ERRORS_RULE, "endpoints", "only one of endpoints and workloadSelector may be given");
+		decode_error(d, ERRORS_RULE, "endpoints",
+			     "only one of endpoints and workloadSelector may be given");
 }
 
 /* path and sha256 are checked against a process that its owner could exchange: they only narrow. */
@@ -157,13 +165,15 @@ static void check_selectors(struct decode *d, const struct model_group *g)
 		anchors += strncmp(s, "unix:path:", 10) != 0 && strncmp(s, "unix:sha256:", 12) != 0;
 		if (!value_selector(s))
 			decode_error(d, ERRORS_VALUE, NULL,
-				     "\"%.64s\" is not unix:uid:N, unix:gid:N, unix:user:NAME, unix:group:NAME, "
+				     "\"%.64s\" is not unix:uid:N, unix:gid:N, unix:user:NAME, "
+				     "unix:group:NAME, "
 				     "unix:path:/FILE or unix:sha256:HEX",
 				     s);
 		errors_pop(&d->path, at);
 	}
 	if (g->n_selectors && !anchors)
-		decode_error(d, ERRORS_RULE, NULL, "path and sha256 only narrow a uid, user, gid or group: name one");
+		decode_error(d, ERRORS_RULE, NULL,
+			     "path and sha256 only narrow a uid, user, gid or group: name one");
 	errors_pop(&d->path, mark);
 }
 
@@ -172,7 +182,7 @@ void decode_workload_group(struct decode *d, const json_t *spec)
 	const json_t *template = json_object_get(spec, "template");
 	struct model_group *g = &d->doc->group;
 	struct texts selectors, hosts;
-	struct labels labels = {0};
+	struct labels labels = { 0 };
 	struct named_port *ports;
 	uint16_t *numbers;
 	const char *name;

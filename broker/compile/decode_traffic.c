@@ -5,23 +5,29 @@
 
 static void decode_policy(const json_t *o, struct traffic_policy *p)
 {
-	static const enum weft_lb lbs[] = {WEFT_LB_LEAST_REQUEST, WEFT_LB_LEAST_REQUEST, WEFT_LB_ROUND_ROBIN,
-					   WEFT_LB_RANDOM,        WEFT_LB_PASSTHROUGH,   WEFT_LB_LEAST_REQUEST};
-	const json_t *lb = json_object_get(o, "loadBalancer"), *pool = json_object_get(o, "connectionPool");
+	static const enum weft_lb lbs[] = { WEFT_LB_LEAST_REQUEST, WEFT_LB_LEAST_REQUEST,
+					    WEFT_LB_ROUND_ROBIN,   WEFT_LB_RANDOM,
+					    WEFT_LB_PASSTHROUGH,   WEFT_LB_LEAST_REQUEST };
+	const json_t *lb = json_object_get(o, "loadBalancer"),
+		     *pool = json_object_get(o, "connectionPool");
 	const json_t *tls = json_object_get(o, "tls");
-	int word = decode_word(lb, "simple", "UNSPECIFIED|LEAST_REQUEST|ROUND_ROBIN|RANDOM|PASSTHROUGH|LEAST_CONN", 0);
+	int word = decode_word(
+		lb, "simple", "UNSPECIFIED|LEAST_REQUEST|ROUND_ROBIN|RANDOM|PASSTHROUGH|LEAST_CONN",
+		0);
 
 	p->has_lb = json_is_object(lb);
 	p->lb = lbs[word];
 	p->has_pool = json_is_object(pool);
 	p->connect_ms = decode_millis(json_object_get(pool, "tcp"), "connectTimeout");
 	p->has_tls = json_is_object(tls);
-	p->tls = decode_word(tls, "mode", "DISABLE|ISTIO_MUTUAL", 0) ? WEFT_TLS_MUTUAL : WEFT_TLS_DISABLE;
+	p->tls = decode_word(tls, "mode", "DISABLE|ISTIO_MUTUAL", 0) ? WEFT_TLS_MUTUAL
+								     : WEFT_TLS_DISABLE;
 }
 
 static void decode_rule(struct decode *d, const json_t *owner, struct traffic_rule *r)
 {
-	const json_t *o = json_object_get(owner, "trafficPolicy"), *list = json_object_get(o, "portLevelSettings");
+	const json_t *o = json_object_get(owner, "trafficPolicy"),
+		     *list = json_object_get(o, "portLevelSettings");
 	size_t n = json_array_size(list);
 
 	decode_policy(o, &r->policy);
@@ -29,7 +35,8 @@ static void decode_rule(struct decode *d, const json_t *owner, struct traffic_ru
 	for (r->n_ports = 0; r->ports && r->n_ports < n; r->n_ports++) {
 		const json_t *p = json_array_get(list, r->n_ports);
 
-		r->ports[r->n_ports].port = (uint16_t)decode_number(json_object_get(p, "port"), "number", 0);
+		r->ports[r->n_ports].port =
+			(uint16_t)decode_number(json_object_get(p, "port"), "number", 0);
 		decode_policy(p, &r->ports[r->n_ports].policy);
 	}
 }
@@ -57,7 +64,8 @@ void decode_destination_rule(struct decode *d, const json_t *spec)
 			decode_error(d, ERRORS_VALUE, "name", "is empty");
 		for (size_t k = 0; k < i; k++)
 			if (strcmp(r->subsets[k].name, s->name) == 0)
-				decode_error(d, ERRORS_RULE, "name", "the same name as at index %zu", k);
+				decode_error(d, ERRORS_RULE, "name",
+					     "the same name as at index %zu", k);
 		errors_pop(&d->path, at);
 	}
 	errors_pop(&d->path, mark);
@@ -80,7 +88,8 @@ static void decode_matches(struct decode *d, const json_t *o, struct tcp_route *
 	}
 }
 
-static void decode_destination(struct decode *d, const json_t *o, bool alone, struct destination *out)
+static void decode_destination(struct decode *d, const json_t *o, bool alone,
+			       struct destination *out)
 {
 	const json_t *to = json_object_get(o, "destination");
 	size_t mark = errors_push(&d->path, "destination"), at = errors_push(&d->path, "host");
@@ -102,7 +111,8 @@ static void decode_destinations(struct decode *d, const json_t *o, struct tcp_ro
 	uint64_t sum = 0;
 
 	if (n > WEFT_CLUSTERS_MAX)
-		decode_error(d, ERRORS_VALUE, NULL, "%zu destinations, at most %d", n, WEFT_CLUSTERS_MAX);
+		decode_error(d, ERRORS_VALUE, NULL, "%zu destinations, at most %d", n,
+			     WEFT_CLUSTERS_MAX);
 	r->destinations = arena_array(d->arena, n, sizeof(*r->destinations));
 	for (size_t i = 0; r->destinations && i < n; i++) {
 		size_t at = errors_push_index(&d->path, i);
@@ -127,7 +137,8 @@ void decode_virtual_service(struct decode *d, const json_t *spec)
 
 	decode_hosts(d, spec, "hosts", &v->hosts);
 	if (!n)
-		decode_error(d, ERRORS_MISSING, "tcp", "tcp is required: a VirtualService without routes does nothing");
+		decode_error(d, ERRORS_MISSING, "tcp",
+			     "tcp is required: a VirtualService without routes does nothing");
 	v->routes = arena_array(d->arena, n, sizeof(*v->routes));
 	mark = errors_push(&d->path, "tcp");
 	for (size_t i = 0; v->routes && i < n; i++) {

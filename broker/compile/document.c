@@ -9,14 +9,14 @@
 #include "weft/ident.h"
 
 #define KEY_PREFIX "weft:"
-#define DEPTH_MAX  64
+#define DEPTH_MAX 64
 
 int document_key_parse(struct document_key *k, const char *key)
 {
 	const char *kind = key + strlen(KEY_PREFIX), *colon, *name, *slash;
 	size_t ns_len;
 
-	*k = (struct document_key){.kind = NULL};
+	*k = (struct document_key){ .kind = NULL };
 	if (strncmp(key, KEY_PREFIX, strlen(KEY_PREFIX)) != 0)
 		return -ENOENT;
 	colon = strchr(kind, ':');
@@ -61,16 +61,18 @@ static bool too_deep(const char *json, size_t len)
 
 json_t *document_load(const char *json, size_t len, struct doc_errors *errors)
 {
-	struct doc_errors none = {0}, *e = errors ? errors : &none;
+	struct doc_errors none = { 0 }, *e = errors ? errors : &none;
 	json_error_t why;
 	json_t *doc = NULL;
 
 	if (len > WEFT_DOCUMENT_MAX)
-		errors_add(e, ERRORS_SIZE, NULL, "%zu bytes, at most %u are read", len, WEFT_DOCUMENT_MAX);
+		errors_add(e, ERRORS_SIZE, NULL, "%zu bytes, at most %u are read", len,
+			   WEFT_DOCUMENT_MAX);
 	else if (too_deep(json, len))
 		errors_add(e, ERRORS_SIZE, NULL, "more than %d nested levels", DEPTH_MAX);
 	else if (!(doc = json_loadb(json, len, JSON_REJECT_DUPLICATES, &why)))
-		errors_add(e, ERRORS_SYNTAX, NULL, "not JSON: line %d, column %d: %s", why.line, why.column, why.text);
+		errors_add(e, ERRORS_SYNTAX, NULL, "not JSON: line %d, column %d: %s", why.line,
+			   why.column, why.text);
 	else if (!json_is_object(doc)) {
 		errors_add(e, ERRORS_TYPE, NULL, "expected an object, found a list");
 		json_decref(doc);
@@ -83,7 +85,8 @@ json_t *document_load(const char *json, size_t len, struct doc_errors *errors)
 static void check_same(struct decode *d, const char *field, const char *found, const char *want)
 {
 	if (found && strcmp(found, want) != 0)
-		decode_error(d, ERRORS_KEY, field, "\"%.64s\", but the key says \"%s\"", found, want);
+		decode_error(d, ERRORS_KEY, field, "\"%.64s\", but the key says \"%s\"", found,
+			     want);
 }
 
 static bool is_dry_run(const json_t *annotations)
@@ -94,7 +97,8 @@ static bool is_dry_run(const json_t *annotations)
 }
 
 /* Checks what stands around the spec, and returns the spec: `doc` itself if it is a bare one, NULL if it is no object. */
-static const json_t *open_manifest(struct decode *d, const struct document_key *k, const json_t *doc, json_t *empty)
+static const json_t *open_manifest(struct decode *d, const struct document_key *k,
+				   const json_t *doc, json_t *empty)
 {
 	const json_t *spec = json_object_get(doc, "spec");
 	size_t mark;
@@ -107,7 +111,8 @@ static const json_t *open_manifest(struct decode *d, const struct document_key *
 	d->metadata = json_object_get(doc, "metadata");
 	mark = errors_push(&d->path, "metadata");
 	check_same(d, "name", json_string_value(json_object_get(d->metadata, "name")), k->name);
-	check_same(d, "namespace", json_string_value(json_object_get(d->metadata, "namespace")), k->ns);
+	check_same(d, "namespace", json_string_value(json_object_get(d->metadata, "namespace")),
+		   k->ns);
 	errors_pop(&d->path, mark);
 	d->doc->dry_run = is_dry_run(json_object_get(d->metadata, "annotations"));
 	errors_push(&d->path, "spec");
@@ -136,12 +141,14 @@ static void decode_spec(struct decode *d, const struct table_kind *kind, const j
 		decoders[kind - table_kinds](d, spec);
 }
 
-static int read_json(const struct document_key *k, const char *trust_domain, const json_t *doc, struct document *out,
-		     struct doc_errors *errors)
+static int read_json(const struct document_key *k, const char *trust_domain, const json_t *doc,
+		     struct document *out, struct doc_errors *errors)
 {
-	const json_t *host = json_object_get(json_object_get(json_object_get(doc, "metadata"), "annotations"),
-					     MODEL_NOTE_HOST);
-	struct decode d = {.doc = out, .arena = &out->arena, .errors = errors, .ns = k->ns, .name = k->name};
+	const json_t *host = json_object_get(
+		json_object_get(json_object_get(doc, "metadata"), "annotations"), MODEL_NOTE_HOST);
+	struct decode d = {
+		.doc = out, .arena = &out->arena, .errors = errors, .ns = k->ns, .name = k->name
+	};
 	json_t *empty = json_object();
 	const json_t *spec;
 
@@ -157,8 +164,8 @@ static int read_json(const struct document_key *k, const char *trust_domain, con
 	return errors->n ? -EINVAL : 0;
 }
 
-int document_read(const struct document_key *k, const char *trust_domain, const char *json, size_t len,
-		  struct document **out, bool *broker, struct doc_errors *errors)
+int document_read(const struct document_key *k, const char *trust_domain, const char *json,
+		  size_t len, struct document **out, bool *broker, struct doc_errors *errors)
 {
 	struct document *d;
 	json_t *doc;
@@ -166,8 +173,10 @@ int document_read(const struct document_key *k, const char *trust_domain, const 
 
 	*broker = false;
 	if (k->kind->state >= TABLE_LATER) {
-		errors_add(errors, k->kind->state == TABLE_LATER ? ERRORS_LATER : ERRORS_NEVER, NULL, "%s is %s: %s",
-			   k->kind->name, k->kind->state == TABLE_LATER ? "not supported yet by this release" : "refused",
+		errors_add(errors, k->kind->state == TABLE_LATER ? ERRORS_LATER : ERRORS_NEVER,
+			   NULL, "%s is %s: %s", k->kind->name,
+			   k->kind->state == TABLE_LATER ? "not supported yet by this release"
+							 : "refused",
 			   k->kind->text);
 		return -EINVAL;
 	}

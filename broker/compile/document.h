@@ -40,7 +40,7 @@ struct instance { /* an endpoint of a ServiceEntry, or what a WorkloadEntry anno
 	const char *service; /* canonical, "" if its labels name none */
 	const char *host;    /* id of the broker that wrote it, "" for a static one */
 	uint64_t netns;
-	uint16_t main_port;  /* 0: none */
+	uint16_t main_port; /* 0: none */
 	bool wildcard4, wildcard6;
 };
 
@@ -75,7 +75,7 @@ struct traffic_rule {
 	struct port_policy {
 		uint16_t port;
 		struct traffic_policy policy;
-	} *ports;
+	} * ports;
 	size_t n_ports;
 };
 struct destination_rule {
@@ -85,7 +85,7 @@ struct destination_rule {
 		const char *name;
 		struct labels labels;
 		struct traffic_rule rule;
-	} *subsets;
+	} * subsets;
 	size_t n_subsets;
 };
 
@@ -99,7 +99,7 @@ struct tcp_match {
 struct destination {
 	const char *host; /* canonical */
 	const char *subset;
-	uint16_t port;    /* 0: the dialled one */
+	uint16_t port; /* 0: the dialled one */
 	uint32_t weight;
 };
 struct tcp_route {
@@ -164,15 +164,15 @@ int document_key_parse(struct document_key *k, const char *key);
 json_t *document_load(const char *json, size_t len, struct doc_errors *errors);
 
 /* Checks and decodes. 0 with *out (document_free() it), -EINVAL with errors, -ENOMEM. *broker is set always. */
-int document_read(const struct document_key *k, const char *trust_domain, const char *json, size_t len,
-		  struct document **out, bool *broker, struct doc_errors *errors);
+int document_read(const struct document_key *k, const char *trust_domain, const char *json,
+		  size_t len, struct document **out, bool *broker, struct doc_errors *errors);
 void document_free(struct document *d);
 
 /* --- for the decoders, one file per concern --- */
 
 struct decode {
 	struct document *doc;
-	struct arena *arena;   /* of doc */
+	struct arena *arena; /* of doc */
 	struct doc_errors *errors;
 	struct errors_path path;
 	const char *ns, *name; /* of the document */
@@ -181,27 +181,32 @@ struct decode {
 	bool tolerant;
 };
 typedef void decode_fn(struct decode *d, const json_t *spec);
-decode_fn decode_service_entry, decode_workload_entry, decode_workload_group, decode_destination_rule,
-	decode_virtual_service, decode_peer_authentication, decode_authorization_policy, decode_mesh_config;
+decode_fn decode_service_entry, decode_workload_entry, decode_workload_group,
+	decode_destination_rule, decode_virtual_service, decode_peer_authentication,
+	decode_authorization_policy, decode_mesh_config;
 
 /* Checks an object against the fields of `message` (validate.c). */
 void validate_object(struct decode *d, const json_t *object, const char *message);
 
 /* Readers of fields that validate_object() has passed: absent where there is none (decode.c). */
-const char *decode_text(struct decode *d, const json_t *o, const char *field); /* copied; "" where absent */
+const char *decode_text(struct decode *d, const json_t *o,
+			const char *field); /* copied; "" where absent */
 uint32_t decode_number(const json_t *o, const char *field, uint32_t absent);
 uint64_t decode_millis(const json_t *o, const char *field); /* 0 where absent */
 int decode_word(const json_t *o, const char *field, const char *words, int absent);
 void decode_texts(struct decode *d, const json_t *o, const char *field, struct texts *out);
-void decode_labels(struct decode *d, const json_t *o, const char *field, struct labels *out); /* appends; later ones win */
-void decode_ports(struct decode *d, const json_t *o, const char *field, struct named_port **out, size_t *n);
-void decode_cidrs(struct decode *d, const json_t *o, const char *field, struct weft_cidr **out, size_t *n);
+void decode_labels(struct decode *d, const json_t *o, const char *field,
+		   struct labels *out); /* appends; later ones win */
+void decode_ports(struct decode *d, const json_t *o, const char *field, struct named_port **out,
+		  size_t *n);
+void decode_cidrs(struct decode *d, const json_t *o, const char *field, struct weft_cidr **out,
+		  size_t *n);
 /* Canonical form of a host of this document, "*.x" as it is, in lower case. */
 const char *decode_host(struct decode *d, const char *host);
 void decode_hosts(struct decode *d, const json_t *o, const char *field, struct texts *out);
 /* An error at the path of `d` and below it: `field` may be NULL. */
-void decode_error(struct decode *d, enum errors_code code, const char *field, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+void decode_error(struct decode *d, enum errors_code code, const char *field, const char *format,
+		  ...) __attribute__((format(printf, 4, 5)));
 void decode_instance(struct decode *d, const json_t *o, struct instance *out);
 
 #endif

@@ -11,7 +11,7 @@
 static const struct {
 	const char *code, *help;
 } codes[ERRORS_MAX] = {
-#define X(name, code, help) {code, help},
+#define X(name, code, help) { code, help },
 	ERRORS_CODES(X)
 #undef X
 };
@@ -19,7 +19,8 @@ static const struct {
 static bool plain_key(const char *key)
 {
 	for (const char *s = key; *s; s++)
-		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/", *s))
+		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/",
+			    *s))
 			return false;
 	return *key;
 }
@@ -72,7 +73,7 @@ static void append(struct doc_errors *e, const char *code, const char *path, con
 	if (!v)
 		return;
 	e->v = v;
-	v[e->n] = (struct doc_error){code, copy_ascii(path), copy_ascii(message)};
+	v[e->n] = (struct doc_error){ code, copy_ascii(path), copy_ascii(message) };
 	if (v[e->n].path && v[e->n].message) {
 		e->n++;
 		return;
@@ -81,7 +82,8 @@ static void append(struct doc_errors *e, const char *code, const char *path, con
 	free(v[e->n].message);
 }
 
-void errors_add(struct doc_errors *e, enum errors_code code, const struct errors_path *p, const char *format, ...)
+void errors_add(struct doc_errors *e, enum errors_code code, const struct errors_path *p,
+		const char *format, ...)
 {
 	char message[MESSAGE_MAX];
 	va_list list;
@@ -110,7 +112,7 @@ void doc_errors_free(struct doc_errors *e)
 		free(e->v[i].message);
 	}
 	free(e->v);
-	*e = (struct doc_errors){0};
+	*e = (struct doc_errors){ 0 };
 }
 
 char *doc_errors_json(const struct doc_errors *e)
@@ -119,8 +121,8 @@ char *doc_errors_json(const struct doc_errors *e)
 	char *text = NULL;
 
 	for (size_t i = 0; list && e && i < e->n; i++) {
-		json_t *o = json_pack("{s:s, s:s, s:s}", "path", e->v[i].path, "message", e->v[i].message, "code",
-				      e->v[i].code);
+		json_t *o = json_pack("{s:s, s:s, s:s}", "path", e->v[i].path, "message",
+				      e->v[i].message, "code", e->v[i].code);
 
 		if (json_array_append_new(list, o) < 0)
 			goto out;

@@ -26,9 +26,10 @@ static int show_group(void *arg, struct item *e)
 	return each->fn(each->arg, &e->doc->group);
 }
 
-int model_groups(const struct model *m, const char *service, int (*fn)(void *arg, const struct model_group *), void *arg)
+int model_groups(const struct model *m, const char *service,
+		 int (*fn)(void *arg, const struct model_group *), void *arg)
 {
-	struct each_group each = {m, service, fn, arg};
+	struct each_group each = { m, service, fn, arg };
 
 	return index_each_item(m, &table_kinds[KIND_WorkloadGroup], show_group, &each);
 }

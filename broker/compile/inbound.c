@@ -42,7 +42,7 @@ static int find_authentication(void *arg, struct item *e)
 
 static int set_mtls(struct inbound *in)
 {
-	const struct peer_authentication *scopes[] = {in->own, in->ns, in->mesh};
+	const struct peer_authentication *scopes[] = { in->own, in->ns, in->mesh };
 	enum weft_mtls mode = WEFT_MTLS_UNSET;
 
 	for (size_t i = 0; i < 3 && mode == WEFT_MTLS_UNSET; i++)
@@ -71,7 +71,7 @@ static struct wire_str copy_str(struct arena *a, struct wire_str s)
 
 static struct wire_strs copy_strs(struct arena *a, const struct wire_strs *from)
 {
-	struct wire_strs to = {arena_array(a, from->n, sizeof(*to.v)), 0};
+	struct wire_strs to = { arena_array(a, from->n, sizeof(*to.v)), 0 };
 
 	while (to.v && to.n < from->n) {
 		to.v[to.n] = copy_str(a, from->v[to.n]);
@@ -80,60 +80,11 @@ static struct wire_strs copy_strs(struct arena *a, const struct wire_strs *from)
 	return to;
 }
 
-/* Istio: a principal of this mesh is meant in all of its trust domains, and "cluster.local" is always this mesh. */
-static bool is_own_domain(const struct model *m, const struct texts *aliases, const char *td, size_t n)
+static void copy_source(struct arena *a, const struct wire_source *from, struct wire_source *to)
 {
-	const char *local = WEFT_TRUST_DOMAIN_DEFAULT;
-
-	if ((strlen(m->trust_domain) == n && memcmp(m->trust_domain, td, n) == 0) ||
-	    (strlen(local) == n && memcmp(local, td, n) == 0))
-		return true;
-	for (size_t i = 0; aliases && i < aliases->n; i++)
-		if (strlen(aliases->v[i]) == n && memcmp(aliases->v[i], td, n) == 0)
-			return true;
-	return false;
-}
-
-static void add_alias(struct arena *a, struct wire_strs *to, const char *td, const char *rest)
-{
-	const char *text = arena_printf(a, "%s%s", td, rest);
-
-	if (!text)
-		return;
-	for (uint32_t i = 0; i < to->n; i++)
-		if (strcmp(to->v[i].p, text) == 0)
-			return;
-	to->v[to->n++] = wire_str_of(text);
-}
-
-static struct wire_strs copy_principals(const struct inbound *in, const struct wire_strs *from)
-{
-	const struct mesh_config *mesh = index_mesh(in->m);
-	const struct texts *aliases = mesh ? &mesh->aliases : NULL;
-	size_t each = 1 + (aliases ? aliases->n : 0);
-	struct wire_strs to = {arena_array(in->arena, from->n * each, sizeof(*to.v)), 0};
-
-	for (uint32_t i = 0; to.v && i < from->n; i++) {
-		const char *s = from->v[i].p, *rest = strchr(s, '/');
-
-		if (!rest || !is_own_domain(in->m, aliases, s, (size_t)(rest - s))) {
-			to.v[to.n++] = copy_str(in->arena, from->v[i]);
-			continue;
-		}
-		add_alias(in->arena, &to, in->m->trust_domain, rest);
-		for (size_t k = 0; aliases && k < aliases->n; k++)
-			add_alias(in->arena, &to, aliases->v[k], rest);
-	}
-	return to;
-}
-
-static void copy_source(const struct inbound *in, const struct wire_source *from, struct wire_source *to)
-{
-	struct arena *a = in->arena;
-
 	*to = (struct wire_source){
-		.principals = copy_principals(in, &from->principals),
-		.not_principals = copy_principals(in, &from->not_principals),
+		.principals = copy_strs(a, &from->principals),
+		.not_principals = copy_strs(a, &from->not_principals),
 		.namespaces = copy_strs(a, &from->namespaces),
 		.not_namespaces = copy_strs(a, &from->not_namespaces),
 		.ip_blocks = copy_strs(a, &from->ip_blocks),
@@ -146,29 +97,26 @@ static void copy_source(const struct inbound *in, const struct wire_source *from
 	};
 }
 
-static void copy_condition(const struct inbound *in, const struct wire_condition *from, struct wire_condition *to)
+static void copy_condition(struct arena *a, const struct wire_condition *from,
+			   struct wire_condition *to)
 {
-	bool principal = strcmp(from->key.p, "source.principal") == 0;
-
 	*to = (struct wire_condition){
-		.key = copy_str(in->arena, from->key),
-		.values = principal ? copy_principals(in, &from->values) : copy_strs(in->arena, &from->values),
-		.not_values = principal ? copy_principals(in, &from->not_values) : copy_strs(in->arena, &from->not_values),
+		.key = copy_str(a, from->key),
+		.values = copy_strs(a, &from->values),
+		.not_values = copy_strs(a, &from->not_values),
 		.needs_http = from->needs_http,
 	};
 }
 
-static void copy_rule(const struct inbound *in, const struct wire_rule *from, struct wire_rule *to)
+static void copy_rule(struct arena *a, const struct wire_rule *from, struct wire_rule *to)
 {
-	struct arena *a = in->arena;
-
 	to->from.v = arena_array(a, from->from.n, sizeof(*to->from.v));
 	to->to.v = arena_array(a, from->to.n, sizeof(*to->to.v));
 	to->when.v = arena_array(a, from->when.n, sizeof(*to->when.v));
 	if (!to->from.v || !to->to.v || !to->when.v)
 		return;
 	for (; to->from.n < from->from.n; to->from.n++)
-		copy_source(in, &from->from.v[to->from.n], &to->from.v[to->from.n]);
+		copy_source(a, &from->from.v[to->from.n], &to->from.v[to->from.n]);
 	for (; to->to.n < from->to.n; to->to.n++) {
 		const struct wire_operation *o = &from->to.v[to->to.n];
 
@@ -179,7 +127,7 @@ static void copy_rule(const struct inbound *in, const struct wire_rule *from, st
 		};
 	}
 	for (; to->when.n < from->when.n; to->when.n++)
-		copy_condition(in, &from->when.v[to->when.n], &to->when.v[to->when.n]);
+		copy_condition(a, &from->when.v[to->when.n], &to->when.v[to->when.n]);
 }
 
 /* --- AuthorizationPolicy: those of the root namespace, then those of the workload's own, that select it --- */
@@ -214,7 +162,7 @@ static int add_policy(struct inbound *in, struct item *e, const char *ns)
 	if (!to->rules.v)
 		return -ENOMEM;
 	for (; to->rules.n < from->rules.n; to->rules.n++)
-		copy_rule(in, &from->rules.v[to->rules.n], &to->rules.v[to->rules.n]);
+		copy_rule(in->arena, &from->rules.v[to->rules.n], &to->rules.v[to->rules.n]);
 	return in->arena->failed ? -ENOMEM : 0;
 }
 
@@ -232,16 +180,17 @@ static int add_own(void *arg, struct item *e)
 	return strcmp(in->w->ns, in->root_ns) == 0 ? 0 : add_policy(in, e, in->w->ns);
 }
 
-int model_inbound(struct model *m, const struct workload *w, struct arena *arena, struct wire_inbound *out)
+int model_inbound(struct model *m, const struct workload *w, struct arena *arena,
+		  struct wire_inbound *out)
 {
 	const struct table_kind *policies = &table_kinds[KIND_AuthorizationPolicy];
 	const struct mesh_config *mesh = index_mesh(m);
-	struct inbound in = {.m = m, .w = w, .arena = arena, .out = out};
+	struct inbound in = { .m = m, .w = w, .arena = arena, .out = out };
 	const char *td = arena_strdup(arena, m->trust_domain);
 	size_t n = mesh ? mesh->aliases.n : 0;
 
 	in.root_ns = mesh ? mesh->root_ns : WEFT_NAMESPACE_ROOT;
-	*out = (struct wire_inbound){.trust_domain = wire_str_of(td ? td : "")};
+	*out = (struct wire_inbound){ .trust_domain = wire_str_of(td ? td : "") };
 	out->trust_domain_aliases.v = arena_array(arena, n, sizeof(*out->trust_domain_aliases.v));
 	for (size_t i = 0; out->trust_domain_aliases.v && i < n; i++)
 		out->trust_domain_aliases.v[out->trust_domain_aliases.n++] =
@@ -251,7 +200,8 @@ int model_inbound(struct model *m, const struct workload *w, struct arena *arena
 		return -ENOMEM;
 	index_each_item(m, policies, count_policy, &in);
 	out->policies.v = arena_array(arena, in.room, sizeof(*out->policies.v));
-	if (arena->failed || index_each_item(m, policies, add_root, &in) || index_each_item(m, policies, add_own, &in))
+	if (arena->failed || index_each_item(m, policies, add_root, &in) ||
+	    index_each_item(m, policies, add_own, &in))
 		return -ENOMEM;
 	return 0;
 }

@@ -123,17 +123,19 @@ static void walk_step(const void *at, VISIT order, void *closure)
 	w->result = w->item ? w->item(w->arg, found) : w->node(w->arg, found);
 }
 
-int index_each_item(const struct model *m, const struct table_kind *kind, int (*fn)(void *, struct item *), void *arg)
+int index_each_item(const struct model *m, const struct table_kind *kind,
+		    int (*fn)(void *, struct item *), void *arg)
 {
-	struct walk w = {.item = fn, .arg = arg};
+	struct walk w = { .item = fn, .arg = arg };
 
 	twalk_r(m->items[kind - table_kinds], walk_step, &w);
 	return w.result;
 }
 
-int index_each_node(const struct model *m, enum index_tree tree, int (*fn)(void *, struct node *), void *arg)
+int index_each_node(const struct model *m, enum index_tree tree, int (*fn)(void *, struct node *),
+		    void *arg)
 {
-	struct walk w = {.node = fn, .arg = arg};
+	struct walk w = { .node = fn, .arg = arg };
 
 	twalk_r(m->nodes[tree], walk_step, &w);
 	return w.result;
@@ -194,7 +196,8 @@ static bool claim_host(struct claim *c, enum index_slot slot, const char *host)
 	return true;
 }
 
-static bool claim_text(struct claim *c, enum index_tree tree, enum index_slot slot, const char *name, const char *more)
+static bool claim_text(struct claim *c, enum index_tree tree, enum index_slot slot,
+		       const char *name, const char *more)
 {
 	c->tree = tree;
 	c->slot = slot;
@@ -218,11 +221,13 @@ bool index_claim(const struct item *e, size_t i, struct claim *c)
 
 	switch (e->id.kind - table_kinds) {
 	case KIND_ServiceEntry:
-		return i < d->service_entry.hosts.n && claim_host(c, SLOT_SERVICE, d->service_entry.hosts.v[i]);
+		return i < d->service_entry.hosts.n &&
+		       claim_host(c, SLOT_SERVICE, d->service_entry.hosts.v[i]);
 	case KIND_DestinationRule:
 		return i == 0 && claim_host(c, SLOT_RULE, d->destination_rule.host);
 	case KIND_VirtualService:
-		return i < d->virtual_service.hosts.n && claim_host(c, SLOT_ROUTE, d->virtual_service.hosts.v[i]);
+		return i < d->virtual_service.hosts.n &&
+		       claim_host(c, SLOT_ROUTE, d->virtual_service.hosts.v[i]);
 	case KIND_WorkloadEntry:
 		return instance_claim(e, i, c);
 	case KIND_PeerAuthentication:
@@ -284,7 +289,8 @@ static const struct item *judge(struct model *m, struct item *e, unsigned depth)
 	if (e->judged == m->version)
 		return e->rival;
 	for (size_t i = 0; !rival && index_claim(e, i, &c); i++) {
-		const struct node *n = c.slot == SLOT_INSTANCE ? NULL : index_node(m, c.tree, c.name);
+		const struct node *n =
+			c.slot == SLOT_INSTANCE ? NULL : index_node(m, c.tree, c.name);
 
 		for (size_t k = 0; n && !rival && k < n->slot[c.slot].n; k++) {
 			struct item *other = n->slot[c.slot].v[k];
@@ -362,7 +368,7 @@ static int try_glob(void *arg, struct node *n)
 
 struct item *index_find(struct model *m, const char *service, enum index_slot slot)
 {
-	struct glob_search s = {.m = m, .service = service, .slot = slot};
+	struct glob_search s = { .m = m, .service = service, .slot = slot };
 	struct item *e = index_in_force(m, index_node(m, TREE_SERVICE, service), slot);
 
 	if (e)

@@ -12,7 +12,7 @@ enum index_slot { SLOT_SERVICE, SLOT_RULE, SLOT_ROUTE, SLOT_SCOPE, SLOT_INSTANCE
 enum index_tree { TREE_SERVICE, TREE_GLOB, TREE_SCOPE, TREE_NS, TREE_MAX };
 
 struct item {
-	char *key; /* first: trees compare it */
+	char *key;   /* first: trees compare it */
 	char *label; /* "<ns>/<name>" */
 	struct document_key id;
 	struct document *doc; /* in force but for conflicts; NULL if no version ever was accepted */
@@ -34,23 +34,28 @@ struct node {
 
 struct model {
 	char *trust_domain;
-	void *items[KIND_MAX]; /* tsearch() trees of struct item */
-	void *nodes[TREE_MAX];   /* of struct node */
+	void *items[KIND_MAX];  /* tsearch() trees of struct item */
+	void *nodes[TREE_MAX];  /* of struct node */
 	struct items selecting; /* ServiceEntries with a workloadSelector */
-	uint64_t version;        /* of the claims */
+	uint64_t version;       /* of the claims */
 	uint64_t visit;
 };
 
 struct item *index_item(const struct model *m, const struct table_kind *kind, const char *key);
-struct item *index_item_add(struct model *m, const struct document_key *id, const char *key); /* found or new; NULL */
+struct item *index_item_add(struct model *m, const struct document_key *id,
+			    const char *key);          /* found or new; NULL */
 void index_item_drop(struct model *m, struct item *e); /* unlinked before */
 struct node *index_node(const struct model *m, enum index_tree tree, const char *name);
-struct node *index_node_add(struct model *m, enum index_tree tree, const char *name); /* found or new; NULL */
-void index_node_settle(struct model *m, enum index_tree tree, struct node *n); /* frees it if nothing is left of it */
+struct node *index_node_add(struct model *m, enum index_tree tree,
+			    const char *name); /* found or new; NULL */
+void index_node_settle(struct model *m, enum index_tree tree,
+		       struct node *n); /* frees it if nothing is left of it */
 
 /* Each in order of name or key until `fn` returns non-zero, which is returned. `fn` must not change the tree. */
-int index_each_item(const struct model *m, const struct table_kind *kind, int (*fn)(void *, struct item *), void *arg);
-int index_each_node(const struct model *m, enum index_tree tree, int (*fn)(void *, struct node *), void *arg);
+int index_each_item(const struct model *m, const struct table_kind *kind,
+		    int (*fn)(void *, struct item *), void *arg);
+int index_each_node(const struct model *m, enum index_tree tree, int (*fn)(void *, struct node *),
+		    void *arg);
 
 /* What a document claims. false past its last claim. `name` is filled. */
 struct claim {
@@ -59,7 +64,7 @@ struct claim {
 	char name[2 * WEFT_SERVICE_MAX];
 };
 bool index_claim(const struct item *e, size_t i, struct claim *c);
-int index_link(struct model *m, struct item *e);   /* of e->doc; -ENOMEM leaves nothing linked */
+int index_link(struct model *m, struct item *e); /* of e->doc; -ENOMEM leaves nothing linked */
 void index_unlink(struct model *m, struct item *e);
 
 /* The item that keeps `e` out of force, or NULL. */

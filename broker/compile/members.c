@@ -15,11 +15,11 @@ static struct member instance_member(const struct item *e)
 {
 	enum member_origin origin = *e->doc->workload_entry.host ? MEMBER_BROKER : MEMBER_STATIC;
 
-	return (struct member){&e->doc->workload_entry, e, origin};
+	return (struct member){ &e->doc->workload_entry, e, origin };
 }
 
-static int each_selected(struct model *m, const struct item *entry, int (*fn)(void *arg, const struct member *),
-			 void *arg)
+static int each_selected(struct model *m, const struct item *entry,
+			 int (*fn)(void *arg, const struct member *), void *arg)
 {
 	char scope[WEFT_LABEL_MAX + 2] = "";
 	const struct node *ns;
@@ -30,13 +30,15 @@ static int each_selected(struct model *m, const struct item *entry, int (*fn)(vo
 	for (size_t i = 0; r == 0 && ns && i < ns->slot[SLOT_INSTANCE].n; i++) {
 		struct member mb = instance_member(ns->slot[SLOT_INSTANCE].v[i]);
 
-		if (labels_match(&entry->doc->service_entry.selector, mb.instance->labels.v, mb.instance->labels.n))
+		if (labels_match(&entry->doc->service_entry.selector, mb.instance->labels.v,
+				 mb.instance->labels.n))
 			r = fn(arg, &mb);
 	}
 	return r;
 }
 
-int members_each(struct model *m, const struct node *n, int (*fn)(void *arg, const struct member *), void *arg)
+int members_each(struct model *m, const struct node *n, int (*fn)(void *arg, const struct member *),
+		 void *arg)
 {
 	const struct item *entry = index_in_force(m, n, SLOT_SERVICE);
 	int r = 0;
@@ -49,7 +51,8 @@ int members_each(struct model *m, const struct node *n, int (*fn)(void *arg, con
 		r = fn(arg, &mb);
 	}
 	for (size_t i = 0; r == 0 && entry && i < entry->doc->service_entry.n_endpoints; i++) {
-		struct member mb = {&entry->doc->service_entry.endpoints[i], entry, MEMBER_INLINE};
+		struct member mb = { &entry->doc->service_entry.endpoints[i], entry,
+				     MEMBER_INLINE };
 
 		r = fn(arg, &mb);
 	}
@@ -129,7 +132,9 @@ uint16_t member_port(const struct service_entry *s, const struct member *mb, uin
 	uint16_t named, target;
 
 	if (!p)
-		return mb->origin != MEMBER_INLINE ? plain_port(mb, dialled) : s && !s->n_ports ? dialled : 0;
+		return mb->origin != MEMBER_INLINE ? plain_port(mb, dialled)
+		       : s && !s->n_ports          ? dialled
+						   : 0;
 	named = named_port(mb->instance, p->name);
 	if (named)
 		return named;
@@ -139,8 +144,8 @@ uint16_t member_port(const struct service_entry *s, const struct member *mb, uin
 	return p->target ? 0 : plain_port(mb, dialled);
 }
 
-int member_each_port(const struct service_entry *s, const struct member *mb, int (*fn)(void *arg, uint16_t port),
-		     void *arg)
+int member_each_port(const struct service_entry *s, const struct member *mb,
+		     int (*fn)(void *arg, uint16_t port), void *arg)
 {
 	const struct instance *in = mb->instance;
 	int r = 0;

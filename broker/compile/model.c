@@ -15,7 +15,8 @@ struct model *model_new(const char *trust_domain)
 	if (!m)
 		return NULL;
 	m->version = 1; /* an item starts with judged 0 */
-	m->trust_domain = strdup(trust_domain && *trust_domain ? trust_domain : WEFT_TRUST_DOMAIN_DEFAULT);
+	m->trust_domain =
+		strdup(trust_domain && *trust_domain ? trust_domain : WEFT_TRUST_DOMAIN_DEFAULT);
 	if (!m->trust_domain) {
 		free(m);
 		return NULL;
@@ -48,7 +49,7 @@ void model_free(struct model *m)
 			index_item_drop(m, e);
 		}
 	while (index_each_node(m, TREE_SERVICE, first_node, &n)) { /* those that only hold a VIP */
-		n->vip4 = n->vip6 = (struct weft_addr){.port = 0};
+		n->vip4 = n->vip6 = (struct weft_addr){ .port = 0 };
 		index_node_settle(m, TREE_SERVICE, n);
 	}
 	free(m->selecting.v);
@@ -82,9 +83,10 @@ static int replace(struct model *m, struct item *e, struct document *doc)
 	return r;
 }
 
-int model_put(struct model *m, const char *key, const char *json, size_t len, struct doc_errors *errors)
+int model_put(struct model *m, const char *key, const char *json, size_t len,
+	      struct doc_errors *errors)
 {
-	struct doc_errors found = {0};
+	struct doc_errors found = { 0 };
 	struct document *doc = NULL;
 	struct document_key id;
 	struct item *e;
@@ -94,7 +96,8 @@ int model_put(struct model *m, const char *key, const char *json, size_t len, st
 	if (r == -ENOENT)
 		return r;
 	if (r < 0)
-		errors_add(&found, ERRORS_KEY, NULL, "the key is not weft:%s:[<namespace>/]<name>", id.kind->name);
+		errors_add(&found, ERRORS_KEY, NULL, "the key is not weft:%s:[<namespace>/]<name>",
+			   id.kind->name);
 	else
 		r = document_read(&id, m->trust_domain, json, len, &doc, &broker, &found);
 	e = r == -ENOMEM ? NULL : index_item_add(m, &id, key);
@@ -113,7 +116,8 @@ int model_put(struct model *m, const char *key, const char *json, size_t len, st
 int model_del(struct model *m, const char *key)
 {
 	struct document_key id;
-	struct item *e = document_key_parse(&id, key) == -ENOENT ? NULL : index_item(m, id.kind, key);
+	struct item *e =
+		document_key_parse(&id, key) == -ENOENT ? NULL : index_item(m, id.kind, key);
 
 	if (!e)
 		return -ENOENT;
@@ -122,10 +126,12 @@ int model_del(struct model *m, const char *key)
 	return 0;
 }
 
-int model_vip(struct model *m, const char *service, const struct weft_addr *vip4, const struct weft_addr *vip6)
+int model_vip(struct model *m, const char *service, const struct weft_addr *vip4,
+	      const struct weft_addr *vip6)
 {
-	const struct weft_addr none = {.port = 0};
-	struct node *n = vip4 || vip6 ? index_node_add(m, TREE_SERVICE, service) : index_node(m, TREE_SERVICE, service);
+	const struct weft_addr none = { .port = 0 };
+	struct node *n = vip4 || vip6 ? index_node_add(m, TREE_SERVICE, service)
+				      : index_node(m, TREE_SERVICE, service);
 
 	if (!n)
 		return vip4 || vip6 ? -ENOMEM : 0;
@@ -151,7 +157,9 @@ static void show(struct model *m, struct item *e, struct model_document *out)
 		.kind = e->id.kind->name,
 		.ns = e->id.ns,
 		.name = e->id.name,
-		.state = e->refused ? MODEL_REFUSED : rival ? MODEL_CONFLICT : MODEL_ACCEPTED,
+		.state = e->refused ? MODEL_REFUSED
+			 : rival    ? MODEL_CONFLICT
+				    : MODEL_ACCEPTED,
 		.broker = e->broker,
 		.dry_run = e->doc && e->doc->dry_run,
 		.revision = e->revision,
@@ -170,7 +178,8 @@ static void show(struct model *m, struct item *e, struct model_document *out)
 int model_document(struct model *m, const char *key, struct model_document *out)
 {
 	struct document_key id;
-	struct item *e = document_key_parse(&id, key) == -ENOENT ? NULL : index_item(m, id.kind, key);
+	struct item *e =
+		document_key_parse(&id, key) == -ENOENT ? NULL : index_item(m, id.kind, key);
 
 	if (!e)
 		return -ENOENT;
@@ -201,16 +210,17 @@ static const struct table_kind *next_kind(const struct table_kind *after)
 	for (size_t i = 0; i < KIND_MAX; i++) {
 		const struct table_kind *k = &table_kinds[i];
 
-		if ((!after || strcmp(k->name, after->name) > 0) && (!best || strcmp(k->name, best->name) < 0))
+		if ((!after || strcmp(k->name, after->name) > 0) &&
+		    (!best || strcmp(k->name, best->name) < 0))
 			best = k;
 	}
 	return best;
 }
 
-int model_each_document(struct model *m, const char *kind, int (*fn)(void *arg, const struct model_document *),
-			void *arg)
+int model_each_document(struct model *m, const char *kind,
+			int (*fn)(void *arg, const struct model_document *), void *arg)
 {
-	struct each_document each = {m, fn, arg};
+	struct each_document each = { m, fn, arg };
 	const struct table_kind *k = kind ? table_kind(kind, strlen(kind)) : NULL;
 	int r = 0;
 

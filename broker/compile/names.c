@@ -44,10 +44,12 @@ static int add_address(struct builder *b, const struct weft_names_address *addre
 	return 0;
 }
 
-static int add_single(struct builder *b, const struct weft_addr *addr, uint16_t port, enum weft_names_kind kind,
-		      uint64_t netns)
+static int add_single(struct builder *b, const struct weft_addr *addr, uint16_t port,
+		      enum weft_names_kind kind, uint64_t netns)
 {
-	struct weft_names_address a = {.port = port, .kind = kind, .netns = netns, .service = b->out->n_services - 1};
+	struct weft_names_address a = {
+		.port = port, .kind = kind, .netns = netns, .service = b->out->n_services - 1
+	};
 
 	memcpy(a.cidr.ip, addr->ip, sizeof(a.cidr.ip));
 	a.cidr.bits = 128;
@@ -56,15 +58,18 @@ static int add_single(struct builder *b, const struct weft_addr *addr, uint16_t 
 
 static int add_port(void *arg, uint16_t port)
 {
-	static const struct weft_addr loopback4 = {{[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}, 0};
-	static const struct weft_addr loopback6 = {{[15] = 1}, 0};
+	static const struct weft_addr loopback4 = {
+		{ [10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1 }, 0
+	};
+	static const struct weft_addr loopback6 = { { [15] = 1 }, 0 };
 	struct builder *b = arg;
 	const struct instance *i = b->member->instance;
 	bool local = strcmp(i->host, b->host) == 0;
 	int r = 0;
 
 	if (local || !member_is_confined(b->member))
-		r = add_single(b, &i->address, port, WEFT_NAMES_ENDPOINT, member_is_confined(b->member) ? i->netns : 0);
+		r = add_single(b, &i->address, port, WEFT_NAMES_ENDPOINT,
+			       member_is_confined(b->member) ? i->netns : 0);
 	if (r == 0 && local && i->wildcard4)
 		r = add_single(b, &loopback4, port, WEFT_NAMES_ENDPOINT, i->netns);
 	if (r == 0 && local && i->wildcard6)
@@ -90,8 +95,9 @@ static int add_entry_addresses(struct builder *b)
 	int r = 0;
 
 	for (size_t i = 0; s && i < s->n_addresses; i++) {
-		struct weft_names_address a = {.cidr = s->addresses[i], .kind = WEFT_NAMES_ADDRESS,
-					       .service = b->out->n_services - 1};
+		struct weft_names_address a = { .cidr = s->addresses[i],
+						.kind = WEFT_NAMES_ADDRESS,
+						.service = b->out->n_services - 1 };
 
 		if (!s->n_ports)
 			r = add_address(b, &a);
@@ -108,9 +114,11 @@ static int add_unselected(struct builder *b, const struct node *n)
 {
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && b->entry && b->entry->selects && i < n->slot[SLOT_INSTANCE].n; i++) {
+	for (size_t i = 0; r == 0 && b->entry && b->entry->selects && i < n->slot[SLOT_INSTANCE].n;
+	     i++) {
 		const struct item *e = n->slot[SLOT_INSTANCE].v[i];
-		struct member mb = {&e->doc->workload_entry, e, *e->doc->workload_entry.host ? MEMBER_BROKER : MEMBER_STATIC};
+		struct member mb = { &e->doc->workload_entry, e,
+				     *e->doc->workload_entry.host ? MEMBER_BROKER : MEMBER_STATIC };
 
 		if (labels_match(&b->entry->selector, mb.instance->labels.v, mb.instance->labels.n))
 			continue;
@@ -136,7 +144,9 @@ static int add_service(void *arg, struct node *n)
 		return -ENOMEM;
 	b->out->services = v;
 	s = &b->out->services[b->out->n_services++];
-	*s = (struct weft_names_service){.vip4 = n->vip4, .vip6 = n->vip6, .external = members_external(b->m, n)};
+	*s = (struct weft_names_service){ .vip4 = n->vip4,
+					  .vip6 = n->vip6,
+					  .external = members_external(b->m, n) };
 	memcpy(s->name, n->name, strlen(n->name) + 1);
 	b->entry = members_entry(b->m, n);
 	if (vip4)
@@ -152,9 +162,9 @@ static int add_service(void *arg, struct node *n)
 
 int model_names(struct model *m, const char *host, struct arena *arena, struct model_names *out)
 {
-	struct builder b = {.m = m, .arena = arena, .host = host, .out = out};
+	struct builder b = { .m = m, .arena = arena, .host = host, .out = out };
 
-	*out = (struct model_names){.n_services = 0};
+	*out = (struct model_names){ .n_services = 0 };
 	return index_each_node(m, TREE_SERVICE, add_service, &b);
 }
 
@@ -169,7 +179,7 @@ struct each_service {
 static int show_service(void *arg, struct node *n)
 {
 	struct each_service *each = arg;
-	struct model_service s = {.name = n->name, .vip4 = n->vip4, .vip6 = n->vip6};
+	struct model_service s = { .name = n->name, .vip4 = n->vip4, .vip6 = n->vip6 };
 
 	s.exists = members_exist(each->m, n);
 	if (!s.exists && addr_is_any(&n->vip4) && addr_is_any(&n->vip6))
@@ -179,9 +189,10 @@ static int show_service(void *arg, struct node *n)
 	return each->fn(each->arg, &s);
 }
 
-int model_each_service(struct model *m, int (*fn)(void *arg, const struct model_service *), void *arg)
+int model_each_service(struct model *m, int (*fn)(void *arg, const struct model_service *),
+		       void *arg)
 {
-	struct each_service each = {m, fn, arg};
+	struct each_service each = { m, fn, arg };
 
 	return index_each_node(m, TREE_SERVICE, show_service, &each);
 }
@@ -232,10 +243,10 @@ static int show_members(void *arg, struct node *n)
 	return members_each(each->m, n, show_member, each);
 }
 
-int model_each_endpoint(struct model *m, const char *service, int (*fn)(void *arg, const struct model_endpoint *),
-			void *arg)
+int model_each_endpoint(struct model *m, const char *service,
+			int (*fn)(void *arg, const struct model_endpoint *), void *arg)
 {
-	struct each_endpoint each = {.m = m, .fn = fn, .arg = arg};
+	struct each_endpoint each = { .m = m, .fn = fn, .arg = arg };
 	struct node *n = service ? index_node(m, TREE_SERVICE, service) : NULL;
 
 	if (service)

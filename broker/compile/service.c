@@ -77,11 +77,13 @@ static bool add_member_identity(struct gather *g, const char *account, const cha
 	int len = *account ? (int)strlen(account) : (int)strcspn(service, ".");
 	char text[WEFT_SPIFFE_MAX + 1];
 
-	snprintf(text, sizeof(text), "spiffe://%s/ns/%s/sa/%.*s", td, ns, len, *account ? account : service);
+	snprintf(text, sizeof(text), "spiffe://%s/ns/%s/sa/%.*s", td, ns, len,
+		 *account ? account : service);
 	return add_identity(g, text);
 }
 
-static void put_endpoint(struct gather *g, const struct weft_addr *addr, uint16_t port, const struct member *mb)
+static void put_endpoint(struct gather *g, const struct weft_addr *addr, uint16_t port,
+			 const struct member *mb)
 {
 	struct wire_endpoint *e = &g->cluster->endpoints.v[g->cluster->endpoints.n];
 	uint8_t *ip = arena_alloc(g->q->arena, sizeof(addr->ip));
@@ -89,12 +91,15 @@ static void put_endpoint(struct gather *g, const struct weft_addr *addr, uint16_
 	if (!ip)
 		return;
 	memcpy(ip, addr->ip, sizeof(addr->ip));
-	*e = (struct wire_endpoint){.address = {ip, sizeof(addr->ip)}, .port = port, .weight = 1};
+	*e = (struct wire_endpoint){ .address = { ip, sizeof(addr->ip) },
+				     .port = port,
+				     .weight = 1 };
 	if (mb) {
 		e->weight = mb->instance->weight;
 		e->tls = member_tls(mb);
 		e->entry = copy(g->q->arena, mb->item->label);
-		e->version = copy(g->q->arena, labels_get(&mb->instance->labels, MODEL_LABEL_VERSION));
+		e->version =
+			copy(g->q->arena, labels_get(&mb->instance->labels, MODEL_LABEL_VERSION));
 	}
 	g->cluster->endpoints.n++;
 }
@@ -109,7 +114,8 @@ static int add_member(void *arg, const struct member *mb)
 		return 1;
 	if (addr && g->original && !addr_equal_ip(addr, &g->q->dialled))
 		return 0;
-	if (!addr || (g->subset && !labels_match(g->subset, mb->instance->labels.v, mb->instance->labels.n)))
+	if (!addr ||
+	    (g->subset && !labels_match(g->subset, mb->instance->labels.v, mb->instance->labels.n)))
 		return 0;
 	port = g->q->exact ? g->q->dialled.port : member_port(g->entry, mb, g->port);
 	if (g->q->exact && mb->instance->n_ports && !member_listens(mb, port))
@@ -154,11 +160,11 @@ static const struct subset *find_subset(const struct destination_rule *r, const 
 	return NULL;
 }
 
-static void set_policy(const struct query *q, const struct destination_rule *r, const struct subset *s, uint16_t port,
-		       struct wire_cluster *c)
+static void set_policy(const struct query *q, const struct destination_rule *r,
+		       const struct subset *s, uint16_t port, struct wire_cluster *c)
 {
 	const struct mesh_config *mesh = index_mesh(q->m);
-	struct traffic_policy p = {.has_lb = false};
+	struct traffic_policy p = { .has_lb = false };
 
 	if (r)
 		apply_rule(&p, &r->rule, port);
@@ -166,16 +172,17 @@ static void set_policy(const struct query *q, const struct destination_rule *r, 
 		apply_rule(&p, &s->rule, port);
 	c->lb = p.has_lb ? p.lb : WEFT_LB_LEAST_REQUEST;
 	c->tls = p.has_tls ? p.tls : WEFT_TLS_AUTO;
-	c->connect_timeout_ms = p.connect_ms ? p.connect_ms
-			      : mesh && mesh->connect_ms ? mesh->connect_ms
-						     : WEFT_CONNECT_TIMEOUT_MS;
+	c->connect_timeout_ms = p.connect_ms               ? p.connect_ms
+				: mesh && mesh->connect_ms ? mesh->connect_ms
+							   : WEFT_CONNECT_TIMEOUT_MS;
 }
 
 /* --- clusters --- */
 
 static bool is_virtual(const struct weft_addr *a, const struct node *n)
 {
-	return addr_is_any(a) || addr_is_vip(a) || (n && (addr_equal_ip(a, &n->vip4) || addr_equal_ip(a, &n->vip6)));
+	return addr_is_any(a) || addr_is_vip(a) ||
+	       (n && (addr_equal_ip(a, &n->vip4) || addr_equal_ip(a, &n->vip6)));
 }
 
 /* Whether the caller's own address is the destination: PASSTHROUGH, or resolution NONE without endpoints. */
@@ -194,7 +201,11 @@ static int build_cluster(const struct query *q, const struct target *t, struct w
 	const struct item *rule = index_find(q->m, t->host, SLOT_RULE);
 	const struct destination_rule *r = rule ? &rule->doc->destination_rule : NULL;
 	const struct subset *s = find_subset(r, t->subset);
-	struct gather g = {.q = q, .subset = s ? &s->labels : NULL, .host = t->host, .port = t->port, .cluster = c};
+	struct gather g = { .q = q,
+			    .subset = s ? &s->labels : NULL,
+			    .host = t->host,
+			    .port = t->port,
+			    .cluster = c };
 	size_t members = q->exact ? 1 : members_count(q->m, n) + 1;
 
 	g.entry = members_entry(q->m, n);
@@ -264,9 +275,10 @@ static void add_depends(const struct query *q, const char *host, struct wire_ser
 	out->depends.v[out->depends.n++] = copy(q->arena, host);
 }
 
-static int build_clusters(const struct query *q, const struct tcp_route *r, struct wire_service *out)
+static int build_clusters(const struct query *q, const struct tcp_route *r,
+			  struct wire_service *out)
 {
-	const struct target self = {out->name.p, "", q->dialled.port, 1};
+	const struct target self = { out->name.p, "", q->dialled.port, 1 };
 	size_t n = r ? r->n_destinations : 1;
 	bool any = false;
 
@@ -279,7 +291,8 @@ static int build_clusters(const struct query *q, const struct tcp_route *r, stru
 		struct target t = self;
 
 		if (d)
-			t = (struct target){d->host, d->subset, d->port ? d->port : q->dialled.port, d->weight};
+			t = (struct target){ d->host, d->subset,
+					     d->port ? d->port : q->dialled.port, d->weight };
 		if (build_cluster(q, &t, &out->clusters.v[out->clusters.n++]) < 0)
 			return -ENOMEM;
 		add_depends(q, t.host, out);
@@ -292,16 +305,16 @@ static int build_clusters(const struct query *q, const struct tcp_route *r, stru
 	return q->arena->failed ? -ENOMEM : 0;
 }
 
-int model_service(struct model *m, const struct caller *caller, const struct wire_ask *ask, struct arena *arena,
-		  struct wire_service *out)
+int model_service(struct model *m, const struct caller *caller, const struct wire_ask *ask,
+		  struct arena *arena, struct wire_service *out)
 {
-	struct query q = {.m = m, .arena = arena, .caller = caller, .exact = ask->exact};
+	struct query q = { .m = m, .arena = arena, .caller = caller, .exact = ask->exact };
 	const struct node *n = index_node(m, TREE_SERVICE, ask->service.p);
 
 	q.dialled.port = ask->port <= 65535 ? (uint16_t)ask->port : 0;
 	if (ask->address.n == sizeof(q.dialled.ip))
 		memcpy(q.dialled.ip, ask->address.p, sizeof(q.dialled.ip));
-	*out = (struct wire_service){.name = copy(arena, ask->service.p)};
+	*out = (struct wire_service){ .name = copy(arena, ask->service.p) };
 	out->external = members_external(m, n);
 	if (arena->failed)
 		return -ENOMEM;

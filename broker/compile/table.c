@@ -10,7 +10,7 @@
 #define NEVER TABLE_NEVER
 
 const struct table_kind table_kinds[KIND_MAX] = {
-#define KIND(kind, state, touches, text) {#kind, state, touches, text},
+#define KIND(kind, state, touches, text) { #kind, state, touches, text },
 #define MESSAGE(message)
 #define FIELD(message, field, shape, type, of, preset, state, text)
 #include "weft/policy.def"
@@ -26,8 +26,8 @@ const struct table_kind table_kinds[KIND_MAX] = {
 static const struct table_field fields[] = {
 #define KIND(kind, state, touches, text)
 #define MESSAGE(message)
-#define FIELD(message, field, shape, type, of, preset, state, text)                                                    \
-	{#message, #field, TABLE_##shape, TABLE_##type, of, preset, TABLE_##state, text},
+#define FIELD(message, field, shape, type, of, preset, state, text) \
+	{ #message, #field, TABLE_##shape, TABLE_##type, of, preset, TABLE_##state, text },
 #include "weft/policy.def"
 #undef KIND
 #undef MESSAGE
@@ -38,7 +38,8 @@ static const struct table_field fields[] = {
 const struct table_kind *table_kind(const char *name, size_t len)
 {
 	for (size_t i = 0; i < KIND_MAX; i++)
-		if (strlen(table_kinds[i].name) == len && memcmp(table_kinds[i].name, name, len) == 0)
+		if (strlen(table_kinds[i].name) == len &&
+		    memcmp(table_kinds[i].name, name, len) == 0)
 			return &table_kinds[i];
 	return NULL;
 }
@@ -84,14 +85,16 @@ static size_t distance(const char *a, const char *b)
 		for (size_t j = 1; j <= m; j++) {
 			size_t up = row[j];
 
-			row[j] = min3(up + 1, row[j - 1] + 1, corner + (fold(a[i - 1]) != fold(b[j - 1])));
+			row[j] = min3(up + 1, row[j - 1] + 1,
+				      corner + (fold(a[i - 1]) != fold(b[j - 1])));
 			corner = up;
 		}
 	}
 	return row[m];
 }
 
-const char *table_nearest(const char *text, const char *(*word)(const void *list, size_t i), const void *list, size_t n)
+const char *table_nearest(const char *text, const char *(*word)(const void *list, size_t i),
+			  const void *list, size_t n)
 {
 	size_t best = WORD_MAX;
 	const char *found = NULL;

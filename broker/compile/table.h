@@ -48,7 +48,7 @@ enum { /* index into table_kinds */
 #undef KIND
 #undef MESSAGE
 #undef FIELD
-	KIND_MAX
+       KIND_MAX
 };
 extern const struct table_kind table_kinds[KIND_MAX];
 
@@ -58,6 +58,7 @@ const struct table_kind *table_kind(const char *name, size_t len); /* NULL if th
 const struct table_field *table_fields(const char *message, size_t *n);
 
 /* The word of `words` nearest to `text` by edits, NULL where none is near enough to be what was meant. */
-const char *table_nearest(const char *text, const char *(*word)(const void *list, size_t i), const void *list, size_t n);
+const char *table_nearest(const char *text, const char *(*word)(const void *list, size_t i),
+			  const void *list, size_t n);
 
 #endif

@@ -31,7 +31,6 @@ static void wrong_type(struct decode *d, const char *want, const json_t *x)
 	errors_add(d->errors, ERRORS_TYPE, &d->path, "expected %s, found %s", want, type_name(x));
 }
 
-
 /* "A, B or C", without those of later releases. */
 static void list_words(const char *words, char *out, size_t size)
 {
@@ -49,7 +48,8 @@ static void list_words(const char *words, char *out, size_t size)
 
 static void check_enum(struct decode *d, const struct table_field *f, const json_t *x)
 {
-	const char *text = json_is_boolean(x) ? (json_is_true(x) ? "true" : "false") : json_string_value(x);
+	const char *text =
+		json_is_boolean(x) ? (json_is_true(x) ? "true" : "false") : json_string_value(x);
 	char words[256];
 	bool later;
 	int at;
@@ -61,10 +61,11 @@ static void check_enum(struct decode *d, const struct table_field *f, const json
 	}
 	at = value_word(f->of, text, &later);
 	if (at >= 0 && later)
-		errors_add(d->errors, ERRORS_LATER, &d->path, "%.64s is not supported yet by this release, only %s", text,
-			   words);
+		errors_add(d->errors, ERRORS_LATER, &d->path,
+			   "%.64s is not supported yet by this release, only %s", text, words);
 	else if (at < 0)
-		errors_add(d->errors, ERRORS_VALUE, &d->path, "\"%.64s\" is not one of %s", text, words);
+		errors_add(d->errors, ERRORS_VALUE, &d->path, "\"%.64s\" is not one of %s", text,
+			   words);
 }
 
 static void check_number(struct decode *d, const struct table_field *f, const json_t *x)
@@ -75,8 +76,9 @@ static void check_number(struct decode *d, const struct table_field *f, const js
 	if (!json_is_integer(x))
 		wrong_type(d, f->type == TABLE_PORT ? "a port number" : "a whole number", x);
 	else if (v < low || v > high)
-		errors_add(d->errors, ERRORS_VALUE, &d->path, "%" JSON_INTEGER_FORMAT " is not from %d to %" JSON_INTEGER_FORMAT,
-			   v, (int)low, high);
+		errors_add(d->errors, ERRORS_VALUE, &d->path,
+			   "%" JSON_INTEGER_FORMAT " is not from %d to %" JSON_INTEGER_FORMAT, v,
+			   (int)low, high);
 }
 
 /* What is wrong with a text of this type, or NULL. */
@@ -89,12 +91,15 @@ static const char *text_fault(enum table_type type, const char *s)
 
 	switch (type) {
 	case TABLE_MILLIS:
-		return value_millis(s, &ms) < 0 ? "is not a duration from 1ms to 1h such as 10s, 1.5s or 250ms" : NULL;
+		return value_millis(s, &ms) < 0
+			       ? "is not a duration from 1ms to 1h such as 10s, 1.5s or 250ms"
+			       : NULL;
 	case TABLE_GLOB_HOST:
 		if (strcmp(s, "*") == 0)
 			return NULL;
 		s += strncmp(s, "*.", 2) == 0 ? 2 : 0;
-		return name_canonical(canonical, s, "", "") < 0 ? "is not a host name, *.name or *" : NULL;
+		return name_canonical(canonical, s, "", "") < 0 ? "is not a host name, *.name or *"
+								: NULL;
 	case TABLE_HOST:
 		return name_canonical(canonical, s, "", "") < 0 ? "is not a host name" : NULL;
 	case TABLE_ADDRESS:
@@ -102,11 +107,16 @@ static const char *text_fault(enum table_type type, const char *s)
 	case TABLE_CIDR:
 		return cidr_parse(&cidr, s) < 0 ? "is not an address or CIDR block" : NULL;
 	case TABLE_LABEL:
-		return label_is_valid(s, strlen(s)) ? NULL : "is not a name of [a-z0-9-], at most 63 long";
+		return label_is_valid(s, strlen(s)) ? NULL
+						    : "is not a name of [a-z0-9-], at most 63 long";
 	case TABLE_LABEL_VALUE:
-		return value_label_value(s) ? NULL : "is not a label value of [A-Za-z0-9._-], at most 63 long";
+		return value_label_value(s)
+			       ? NULL
+			       : "is not a label value of [A-Za-z0-9._-], at most 63 long";
 	case TABLE_SPIFFE:
-		return value_spiffe(s) ? NULL : "is not a SPIFFE ID spiffe://<trust-domain>/ns/<namespace>/sa/<name>";
+		return value_spiffe(s) ? NULL
+				       : "is not a SPIFFE ID "
+					 "spiffe://<trust-domain>/ns/<namespace>/sa/<name>";
 	default:
 		return NULL;
 	}
@@ -120,7 +130,8 @@ static void check_text(struct decode *d, const struct table_field *f, const json
 	if (!s)
 		wrong_type(d, f->type == TABLE_MILLIS ? "a duration" : "a text", x);
 	else if (wild)
-		errors_add(d->errors, ERRORS_LATER, &d->path, "wildcard hosts are not supported yet by this release here");
+		errors_add(d->errors, ERRORS_LATER, &d->path,
+			   "wildcard hosts are not supported yet by this release here");
 	else if (fault)
 		errors_add(d->errors, ERRORS_VALUE, &d->path, "\"%.64s\" %s", s, fault);
 }
@@ -161,7 +172,8 @@ static void check_list(struct decode *d, const struct table_field *f, const json
 		wrong_type(d, "a list", x);
 		return;
 	}
-	json_array_foreach (x, i, v) {
+	json_array_foreach(x, i, v)
+	{
 		size_t mark = errors_push_index(&d->path, i);
 
 		check_value(d, f, v);
@@ -178,11 +190,13 @@ static void check_map(struct decode *d, const struct table_field *f, const json_
 		wrong_type(d, "an object", x);
 		return;
 	}
-	json_object_foreach ((json_t *)(uintptr_t)x, key, v) {
+	json_object_foreach((json_t *)(uintptr_t)x, key, v)
+	{
 		size_t mark = errors_push(&d->path, key);
 
 		if (f->type == TABLE_LABEL_VALUE && !value_label_key(key))
-			errors_add(d->errors, ERRORS_VALUE, &d->path, "\"%.64s\" is not a label name", key);
+			errors_add(d->errors, ERRORS_VALUE, &d->path,
+				   "\"%.64s\" is not a label name", key);
 		check_value(d, f, v);
 		errors_pop(&d->path, mark);
 	}
@@ -193,9 +207,11 @@ static void check_field(struct decode *d, const struct table_field *f, const jso
 	if (d->tolerant && f->state >= TABLE_LATER)
 		return;
 	if (f->state == TABLE_LATER)
-		errors_add(d->errors, ERRORS_LATER, &d->path, "%s is not supported yet by this release (%s)", f->name, f->text);
+		errors_add(d->errors, ERRORS_LATER, &d->path,
+			   "%s is not supported yet by this release (%s)", f->name, f->text);
 	else if (f->state == TABLE_NEVER)
-		errors_add(d->errors, ERRORS_NEVER, &d->path, "%s is refused: %s", f->name, f->text);
+		errors_add(d->errors, ERRORS_NEVER, &d->path, "%s is refused: %s", f->name,
+			   f->text);
 	else if (f->shape == TABLE_LIST)
 		check_list(d, f, x);
 	else if (f->shape == TABLE_MAP)
@@ -209,14 +225,15 @@ static const char *field_name(const void *fields, size_t i)
 	return ((const struct table_field *)fields)[i].name;
 }
 
-static void unknown_field(struct decode *d, const char *key, const struct table_field *fields, size_t n)
+static void unknown_field(struct decode *d, const char *key, const struct table_field *fields,
+			  size_t n)
 {
 	const char *near = table_nearest(key, field_name, fields, n);
 
 	if (d->tolerant)
 		return;
-	errors_add(d->errors, ERRORS_UNKNOWN_FIELD, &d->path, "unknown field%s%s%s", near ? ", did you mean \"" : "",
-		   near ? near : "", near ? "\"?" : "");
+	errors_add(d->errors, ERRORS_UNKNOWN_FIELD, &d->path, "unknown field%s%s%s",
+		   near ? ", did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 void validate_object(struct decode *d, const json_t *object, const char *message)
@@ -226,7 +243,8 @@ void validate_object(struct decode *d, const json_t *object, const char *message
 	const char *key;
 	json_t *v;
 
-	json_object_foreach ((json_t *)(uintptr_t)object, key, v) {
+	json_object_foreach((json_t *)(uintptr_t)object, key, v)
+	{
 		size_t mark = errors_push(&d->path, key), i = 0;
 
 		while (i < n && strcmp(fields[i].name, key) != 0)
@@ -238,11 +256,14 @@ void validate_object(struct decode *d, const json_t *object, const char *message
 		errors_pop(&d->path, mark);
 	}
 	for (size_t i = 0; i < n; i++) {
-		const json_t *x = fields[i].state == TABLE_NEEDED ? json_object_get(object, fields[i].name) : NULL;
+		const json_t *x = fields[i].state == TABLE_NEEDED
+					  ? json_object_get(object, fields[i].name)
+					  : NULL;
 		bool empty = json_is_array(x) && !json_array_size(x);
 
 		if (fields[i].state != TABLE_NEEDED || (x && !json_is_null(x) && !empty))
 			continue;
-		decode_error(d, ERRORS_MISSING, fields[i].name, "%s is required: %s", fields[i].name, fields[i].text);
+		decode_error(d, ERRORS_MISSING, fields[i].name, "%s is required: %s",
+			     fields[i].name, fields[i].text);
 	}
 }

@@ -7,7 +7,7 @@
 #include "weft/ident.h"
 #include "weft/limits.h"
 
-#define MILLI     UINT64_C(1000000) /* nanoseconds */
+#define MILLI UINT64_C(1000000) /* nanoseconds */
 #define NANOS_MAX (VALUE_MILLIS_MAX * MILLI)
 
 static bool is_digit(char c)
@@ -26,8 +26,12 @@ static uint64_t take_unit(const char **s)
 	static const struct {
 		const char *name;
 		uint64_t ns;
-	} units[] = {{"ms", 1000000}, {"us", 1000}, {"ns", 1}, {"h", UINT64_C(3600000000000)},
-		     {"m", UINT64_C(60000000000)}, {"s", 1000000000}};
+	} units[] = { { "ms", 1000000 },
+		      { "us", 1000 },
+		      { "ns", 1 },
+		      { "h", UINT64_C(3600000000000) },
+		      { "m", UINT64_C(60000000000) },
+		      { "s", 1000000000 } };
 
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
 		size_t n = strlen(units[i].name);
@@ -137,8 +141,8 @@ bool value_spiffe(const char *s)
 
 bool value_selector(const char *s)
 {
-	static const char *const numeric[] = {"unix:uid:", "unix:gid:"};
-	static const char *const named[] = {"unix:user:", "unix:group:"};
+	static const char *const numeric[] = { "unix:uid:", "unix:gid:" };
+	static const char *const named[] = { "unix:user:", "unix:group:" };
 	size_t n;
 
 	for (size_t i = 0; i < 2; i++) {

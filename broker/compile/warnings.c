@@ -19,7 +19,8 @@ static void warn_host(struct warnings *w, const char *host, const char *subset)
 
 	if (!members_exist(w->m, index_node(w->m, TREE_SERVICE, host))) {
 		mark = errors_push(&w->path, "host");
-		errors_add(w->out, ERRORS_NO_HOST, &w->path, "no instance and no ServiceEntry has the name %s", host);
+		errors_add(w->out, ERRORS_NO_HOST, &w->path,
+			   "no instance and no ServiceEntry has the name %s", host);
 		errors_pop(&w->path, mark);
 	}
 	for (size_t i = 0; r && i < r->n_subsets; i++)
@@ -28,7 +29,8 @@ static void warn_host(struct warnings *w, const char *host, const char *subset)
 	if (!*subset)
 		return;
 	mark = errors_push(&w->path, "subset");
-	errors_add(w->out, ERRORS_NO_SUBSET, &w->path, "no DestinationRule of %s defines the subset \"%s\"", host, subset);
+	errors_add(w->out, ERRORS_NO_SUBSET, &w->path,
+		   "no DestinationRule of %s defines the subset \"%s\"", host, subset);
 	errors_pop(&w->path, mark);
 }
 
@@ -48,7 +50,8 @@ static void warn_routes(struct warnings *w, const struct virtual_service *v)
 
 			errors_push_index(&w->path, k);
 			errors_push(&w->path, "destination");
-			warn_host(w, v->routes[i].destinations[k].host, v->routes[i].destinations[k].subset);
+			warn_host(w, v->routes[i].destinations[k].host,
+				  v->routes[i].destinations[k].subset);
 			errors_pop(&w->path, at);
 		}
 		errors_pop(&w->path, mark);
@@ -59,7 +62,8 @@ static int selected(void *arg, struct item *e)
 {
 	const struct warnings *w = arg;
 
-	return e->doc && labels_match(w->selector, e->doc->workload_entry.labels.v, e->doc->workload_entry.labels.n);
+	return e->doc && labels_match(w->selector, e->doc->workload_entry.labels.v,
+				      e->doc->workload_entry.labels.n);
 }
 
 static void warn_selector(struct warnings *w, const struct labels *selector)
@@ -68,15 +72,17 @@ static void warn_selector(struct warnings *w, const struct labels *selector)
 
 	w->selector = selector;
 	if (selector->n && !index_each_item(w->m, &table_kinds[KIND_WorkloadEntry], selected, w))
-		errors_add(w->out, ERRORS_NO_WORKLOAD, &w->path, "no instance carries these labels");
+		errors_add(w->out, ERRORS_NO_WORKLOAD, &w->path,
+			   "no instance carries these labels");
 	errors_pop(&w->path, mark);
 }
 
 int model_warnings(struct model *m, const char *key, struct doc_errors *out)
 {
-	struct warnings w = {.m = m, .out = out};
+	struct warnings w = { .m = m, .out = out };
 	struct document_key id;
-	struct item *e = document_key_parse(&id, key) == -ENOENT ? NULL : index_item(m, id.kind, key);
+	struct item *e =
+		document_key_parse(&id, key) == -ENOENT ? NULL : index_item(m, id.kind, key);
 
 	if (!e)
 		return -ENOENT;
