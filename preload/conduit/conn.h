@@ -60,7 +60,8 @@ struct conn {
 	bool server;
 	bool waits;             /* the last read had to wait in the kernel: begin with that */
 	bool prepared;          /* share_prepare() holds its locks */
-	bool nagle;             /* the program had not set TCP_NODELAY when the handshake began */
+	int app_nodelay;        /* TCP_NODELAY as the program has it; on the socket it is on from the handshake on */
+	bool shook;             /* a handshake has begun: options of the socket are ours */
 	bool told;              /* connect() has reported success */
 	bool connected;         /* `dialled` answers getpeername() */
 	int family;

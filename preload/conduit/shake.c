@@ -14,14 +14,15 @@
 #define ALERT_ACCESS_DENIED 49 /* RFC 8446 section 6.2 */
 #define SPIFFE_SCHEME "spiffe://"
 
-/* Without it a flight of several segments waits for a delayed ACK: 40 ms. Returns what the program had. */
-static int set_nodelay(int fd, int on)
+/* Nagle's rule holds back the tail of a flight, or of a record, until what went before is acknowledged; the peer, who can do
+ * nothing with a part, acknowledges 40 ms later. So it is off for good. Returns what the program had set. */
+static int set_nodelay(int fd)
 {
-	int was = on;
+	int was = 1, on = 1;
 	socklen_t len = sizeof(was);
 
 	sys_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_NODELAY, (long)&was, (long)&len, 0);
-	if (was != on)
+	if (!was)
 		sys_call(SYS_setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, (long)&on, sizeof(on), 0);
 	return was;
 }
@@ -33,7 +34,9 @@ static void begin(struct conn *c, int fd, struct handshake *h)
 		return;
 	}
 	c->handshake = h;
-	c->nagle = !set_nodelay(fd, 1);
+	if (!c->shook)
+		c->app_nodelay = set_nodelay(fd);
+	c->shook = true;
 	c->deadline_ms = clock_now_ms() + WEFT_HANDSHAKE_MS;
 	c->wants = handshake_wants(h);
 	conn_move(c, CONN_HANDSHAKE);
@@ -94,8 +97,6 @@ static void finish(struct conn *c, int fd)
 	ok = start_session(c, &r);
 	record_keys_wipe(&r.rx);
 	record_keys_wipe(&r.tx);
-	if (c->nagle)
-		set_nodelay(fd, 0);
 	if (!ok) {
 		conn_fail(c, fd, ENOMEM, WEFT_REASON_HANDSHAKE_FAILED, "no memory");
 		return;

@@ -154,6 +154,8 @@ HOOK_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *le
 		reg_settle(c);
 	} else if (c && level == SOL_SOCKET && name == SO_RCVLOWAT && conn_state(c) != CONN_PLAIN) {
 		r = get_int(val, len, c->app_lowat ? c->app_lowat : 1);
+	} else if (c && level == IPPROTO_TCP && name == TCP_NODELAY && c->shook) {
+		r = get_int(val, len, c->app_nodelay);
 	}
 	conn_put(c);
 	return r == CONDUIT_PASS ? sys.getsockopt(fd, level, name, val, len) : (int)hook_result(r, saved);
@@ -168,8 +170,8 @@ HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 		if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
 			memcpy(&c->app_lowat, val, sizeof(int)); /* the mark on the socket is the session's */
 			r = 0;
-		} else if (level == IPPROTO_TCP && name == TCP_NODELAY && conn_is_stepping(c)) {
-			c->nagle = !*(const int *)val;
+		} else if (level == IPPROTO_TCP && name == TCP_NODELAY && c->shook) {
+			c->app_nodelay = *(const int *)val != 0;
 			r = 0;
 		} else if ((level == IPPROTO_TCP && name == TCP_ULP) || (level == SOL_SOCKET && name == SO_ZEROCOPY)) {
 			r = -ENOPROTOOPT; /* the kernel cannot do this with bytes that are sealed here */

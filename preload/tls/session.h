@@ -34,6 +34,8 @@ struct session {
 	uint32_t plain_off, plain_end; /* undelivered plaintext in rx_block, from SESSION_PLAIN */
 	uint32_t tx_off, tx_end; /* the rest of a record that the socket took in part, in tx_block */
 	uint32_t tx_ahead;       /* plaintext bytes of it that the application was not told of yet */
+	uint32_t tx_burst;       /* records to seal before one send: few where the socket is often full */
+	uint32_t seen_wire, seen_plain, seen_records; /* whole records at the head of the socket, counted by session_unread() */
 	uint8_t *rx_block, *tx_block; /* of the pool, or of `own` */
 	uint8_t *own;            /* two blocks for this session alone, in shared memory; NULL: take from the pool */
 };

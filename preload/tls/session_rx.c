@@ -2,7 +2,6 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "sys/sys.h"
@@ -10,6 +9,7 @@
 
 #define KEY_UPDATE_WIRE (RECORD_OVERHEAD + 5)
 #define ALERT_WIRE (RECORD_OVERHEAD + 2)
+#define PEEK_SKIPS 128 /* blocks: 8.5 MB, more than tcp_rmem allows by default */
 
 static size_t min_size(size_t a, size_t b)
 {
@@ -23,6 +23,16 @@ static uint8_t *iov_at(const struct iovec *iov, size_t skip, size_t *room)
 		skip -= iov++->iov_len;
 	*room = iov->iov_len - skip;
 	return (uint8_t *)iov->iov_base + skip;
+}
+
+/* Takes bytes out of the socket. What was counted of them is gone with them. */
+static long take(struct session *s, int fd, void *buf, size_t n)
+{
+	long r = session_take(fd, buf, n, 0);
+
+	if (r > 0)
+		s->seen_wire -= (uint32_t)min_size(s->seen_wire, (size_t)r);
+	return r;
 }
 
 static void iov_put(const struct iovec *iov, size_t skip, const uint8_t *from, size_t n)
@@ -85,22 +95,35 @@ static int take_control(struct session *s, uint8_t type, const uint8_t *content,
 	return 0;
 }
 
+/* record_open() for the next record of the stream. */
+static ssize_t open_next(struct session *s, struct session_aead *a, const uint8_t *rec, size_t len, uint8_t *out,
+			 uint8_t *type)
+{
+	ssize_t n = record_open(a->rx, &s->rx, rec, len, out, type);
+
+	if (s->seen_records) {
+		s->seen_records--;
+		s->seen_plain -= *type == RECORD_DATA ? (uint32_t)(len - RECORD_OVERHEAD) : 0;
+	}
+	return n < 0 ? session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD) : n;
+}
+
 /* Opens the whole record at `rec`. Data goes to `iov` (and counts in the return value); a control record is obeyed. */
 static ssize_t open_record(struct session *s, struct session_aead *a, const uint8_t *rec, size_t len,
 			   const struct iovec *iov, size_t skip)
 {
 	uint8_t *plain = s->rx_block + SESSION_PLAIN, *out = plain;
 	size_t room = 0;
-	uint8_t type;
+	uint8_t type = RECORD_DATA;
 	ssize_t r;
 
 	if (len > RECORD_OVERHEAD)
 		out = iov_at(iov, skip, &room);
 	if (room < len - RECORD_OVERHEAD || room == 0)
 		out = plain;
-	r = record_open(a->rx, &s->rx, rec, len, out, &type);
+	r = open_next(s, a, rec, len, out, &type);
 	if (r < 0)
-		return session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
+		return r;
 	if (type != RECORD_DATA)
 		return take_control(s, type, out, (size_t)r);
 	if (out == plain && r)
@@ -158,14 +181,14 @@ static int hold_record(struct session *s, struct session_aead *a, int fd)
 {
 	ssize_t len = record_begun(s);
 	size_t want = len ? (size_t)len - 1 : RECORD_HEADER;
-	uint8_t type, *plain = s->rx_block + SESSION_PLAIN, last;
+	uint8_t type = RECORD_DATA, *plain = s->rx_block + SESSION_PLAIN, last;
 	ssize_t n;
 	long r;
 
 	if (len < 0)
 		return (int)len;
 	if (s->rx_have < want) {
-		r = session_take(fd, s->rx_block + s->rx_have, want - s->rx_have, 0);
+		r = take(s, fd, s->rx_block + s->rx_have, want - s->rx_have);
 		if (r <= 0)
 			return take_end(s, r);
 		s->rx_have += (uint32_t)r;
@@ -174,14 +197,14 @@ static int hold_record(struct session *s, struct session_aead *a, int fd)
 	r = session_take(fd, s->rx_block + want, 1, MSG_PEEK);
 	if (r <= 0)
 		return take_end(s, r);
-	n = record_open(a->rx, &s->rx, s->rx_block, (size_t)len, plain, &type);
+	n = open_next(s, a, s->rx_block, (size_t)len, plain, &type);
 	if (n < 0)
-		return session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
+		return (int)n;
 	s->rx_have = 0;
 	s->plain_off = 0;
 	s->plain_end = type == RECORD_DATA ? (uint32_t)n : 0;
 	if (!s->plain_end)
-		session_take(fd, &last, 1, 0);
+		take(s, fd, &last, 1);
 	return type == RECORD_DATA ? 0 : take_control(s, type, plain, (size_t)n);
 }
 
@@ -202,7 +225,7 @@ static ssize_t fill(struct session *s, struct session_aead *a, int fd, const str
 	if (peek || (size_t)len > room + RECORD_OVERHEAD)
 		return hold_record(s, a, fd);
 	want = min_size(room + RECORD_OVERHEAD, SESSION_PLAIN) - s->rx_have;
-	r = session_take(fd, s->rx_block + s->rx_have, want, 0);
+	r = take(s, fd, s->rx_block + s->rx_have, want);
 	if (r == 0 && !s->rx_have)
 		return take_end(s, 0);
 	if (r <= 0)
@@ -224,7 +247,7 @@ static size_t deliver(struct session *s, int fd, const struct iovec *iov, size_t
 	s->plain_off += (uint32_t)n;
 	if (s->plain_off == s->plain_end) {
 		s->plain_off = s->plain_end = 0;
-		session_take(fd, &last, 1, 0);
+		take(s, fd, &last, 1);
 	}
 	return n;
 }
@@ -343,7 +366,7 @@ static void take_part(struct session *s, int fd, size_t have)
 
 	if (!session_block(s, false) || s->rx_have + have > SESSION_PLAIN)
 		return;
-	r = session_take(fd, s->rx_block + s->rx_have, have, 0);
+	r = take(s, fd, s->rx_block + s->rx_have, have);
 	if (r > 0)
 		s->rx_have += (uint32_t)r;
 }
@@ -407,50 +430,75 @@ void session_drain_end(struct session *s, struct session_aead *a, int fd)
 	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
 	if (have == ALERT_WIRE && !s->rx_have && !s->plain_end && look_at_record(s, fd, rec) == ALERT_WIRE &&
 	    !is_data(s, a, rec, ALERT_WIRE, 0))
-		session_take(fd, rec, ALERT_WIRE, 0);
+		take(s, fd, rec, ALERT_WIRE);
 	lock_drop(&s->rx_lock);
 }
 
-/* Plaintext in the whole records of wire[0, n). */
-static size_t count_plain(struct session *s, struct session_aead *a, const uint8_t *wire, size_t n)
+/* Peeks `n` bytes that lie `at` bytes behind the head of the socket. Kernels before 6.9 cannot skip in a peek of TCP: there
+ * the bytes in between go to a block that nobody reads. */
+static long peek_at(int fd, uint32_t at, uint8_t *buf, size_t n)
 {
-	size_t off = 0, plain = 0;
-	uint32_t ahead = 0;
+	struct iovec iov[PEEK_SKIPS + 1];
+	struct msghdr msg = { .msg_iov = iov };
+	int off = (int)at;
+	void *skip;
+	long r;
 
-	while (n - off >= RECORD_HEADER) {
-		ssize_t len = record_wire_length(wire + off);
-
-		if (len < 0 || n - off < (size_t)len)
-			break;
-		if (is_data(s, a, wire + off, (size_t)len, ahead++))
-			plain += (size_t)len - RECORD_OVERHEAD;
-		off += (size_t)len;
+	if (sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, (long)&off, sizeof(off), 0) == 0) {
+		r = session_take(fd, buf, n, MSG_PEEK);
+		off = -1;
+		sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, (long)&off, sizeof(off), 0);
+		return r;
 	}
-	return plain;
+	skip = pool_get();
+	if (!skip || at > PEEK_SKIPS * POOL_BLOCK) {
+		pool_put(skip);
+		return -ENOMEM;
+	}
+	for (uint32_t left = at; left; left -= (uint32_t)iov[msg.msg_iovlen++].iov_len)
+		iov[msg.msg_iovlen] = (struct iovec){ skip, min_size(left, POOL_BLOCK) };
+	iov[msg.msg_iovlen++] = (struct iovec){ buf, n };
+	r = sys_call(SYS_recvmsg, fd, (long)&msg, MSG_PEEK | MSG_DONTWAIT, 0, 0, 0);
+	pool_put(skip);
+	return r > (long)at ? r - (long)at : r < 0 ? r : -EAGAIN;
+}
+
+/* Counts the records that follow those counted before, of the `have` bytes in the socket. */
+static void count_records(struct session *s, struct session_aead *a, int fd, uint32_t have)
+{
+	uint8_t rec[KEY_UPDATE_WIRE];
+	uint32_t at = s->seen_wire;
+	ssize_t len;
+
+	if (!at && s->plain_end)
+		at = 1; /* the last byte of the record that is being read */
+	for (;;) {
+		uint32_t held = at ? 0 : s->rx_have;
+		size_t n = min_size(held, sizeof(rec));
+
+		if (n)
+			memcpy(rec, s->rx_block, n);
+		if (at >= have || (n < sizeof(rec) && (len = peek_at(fd, at, rec + n, sizeof(rec) - n)) <= 0) ||
+		    n + (n < sizeof(rec) ? (size_t)len : 0) < RECORD_HEADER)
+			break;
+		len = record_wire_length(rec);
+		if (len < 0 || have - at < (uint32_t)len - held)
+			break;
+		if (is_data(s, a, rec, (size_t)len, s->seen_records))
+			s->seen_plain += (uint32_t)len - RECORD_OVERHEAD;
+		s->seen_records++;
+		at += (uint32_t)len - held;
+		s->seen_wire = at;
+	}
 }
 
 static ssize_t unread(struct session *s, struct session_aead *a, int fd)
 {
-	size_t plain = s->plain_end - s->plain_off, held = plain ? 1 : 0, size;
-	uint8_t *wire;
 	int have = 0;
-	long r;
 
 	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
-	if ((size_t)have <= held)
-		return (ssize_t)plain;
-	size = s->rx_have + (size_t)have;
-	r = sys_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (r < 0 && r > -4096)
-		return r;
-	wire = (uint8_t *)r;
-	if (s->rx_have)
-		memcpy(wire, s->rx_block, s->rx_have);
-	r = session_take(fd, wire + s->rx_have, (size_t)have, MSG_PEEK);
-	if (r > 0)
-		plain += count_plain(s, a, wire + held, s->rx_have + (size_t)r - held);
-	sys_call(SYS_munmap, (long)wire, (long)size, 0, 0, 0, 0);
-	return (ssize_t)plain;
+	count_records(s, a, fd, (uint32_t)have);
+	return s->plain_end - s->plain_off + s->seen_plain;
 }
 
 ssize_t session_unread(struct session *s, struct session_aead *a, int fd)

@@ -54,9 +54,9 @@ static size_t take_back(struct session *s, const uint32_t *plain, unsigned k, si
 	return taken;
 }
 
-/* Seals and sends up to TX_RECORDS records. Returns plaintext bytes taken, or -errno. */
+/* Seals and sends a burst of records. Returns plaintext bytes taken, or -errno. *full: the socket took only a part. */
 static ssize_t send_batch(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
-			  size_t n, int flags)
+			  size_t n, int flags, bool *full)
 {
 	uint8_t *block = session_block(s, true);
 	uint32_t plain[TX_RECORDS];
@@ -66,7 +66,7 @@ static ssize_t send_batch(struct session *s, struct session_aead *a, int fd, con
 
 	if (!block)
 		return -ENOMEM;
-	for (; k < TX_RECORDS && sealed < n; k++) {
+	for (; k < s->tx_burst && sealed < n; k++) {
 		plain[k] = (uint32_t)(n - sealed < WEFT_RECORD_MAX ? n - sealed : WEFT_RECORD_MAX);
 		r = record_seal(a->tx, &s->tx, RECORD_DATA, iov, skip + sealed, plain[k], block + wire);
 		if (r < 0)
@@ -75,13 +75,17 @@ static ssize_t send_batch(struct session *s, struct session_aead *a, int fd, con
 		sealed += plain[k];
 	}
 	r = session_put(fd, block, wire, flags & (MSG_NOSIGNAL | MSG_MORE));
-	if (r == (long)wire)
+	if (r == (long)wire) {
+		s->tx_burst = s->tx_burst < TX_RECORDS ? s->tx_burst * 2 : TX_RECORDS;
 		return (ssize_t)sealed;
+	}
+	s->tx_burst = 1; /* what is sealed in vain is sealed again */
 	if (r < 0) {
 		s->tx.seq -= k;
 		session_unblock(s, true);
 		return r;
 	}
+	*full = true;
 	return (ssize_t)take_back(s, plain, k, (size_t)r, n);
 }
 
@@ -93,15 +97,14 @@ static ssize_t send_all(struct session *s, struct session_aead *a, int fd, const
 
 	s->tx_ahead -= (uint32_t)done;
 	while (done < n) {
-		size_t asked = n - done;
+		bool full = false;
 
-		r = send_batch(s, a, fd, iov, skip + done, asked, flags);
+		r = send_batch(s, a, fd, iov, skip + done, n - done, flags, &full);
 		if (r < 0)
 			break;
 		done += (size_t)r;
-		if (s->tx_end || (asked > TX_RECORDS * WEFT_RECORD_MAX ? r < TX_RECORDS * WEFT_RECORD_MAX
-								       : (size_t)r < asked)) {
-			r = -EAGAIN; /* the socket is full */
+		if (full) {
+			r = -EAGAIN;
 			break;
 		}
 	}
