@@ -3,15 +3,14 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <string.h>
 
-static const uint8_t v4_prefix[12] = {[10] = 0xff, [11] = 0xff};
+static const uint8_t v4_prefix[12] = { [10] = 0xff, [11] = 0xff };
 
 /* env.h: WEFT_VIP4_CIDR and WEFT_VIP6_PREFIX */
-static const struct weft_cidr vip4 = {.ip = {[10] = 0xff, [11] = 0xff, [12] = 239, [13] = 240},
-				      .bits = 96 + 16};
-static const struct weft_cidr vip6 = {.ip = {0xff, 0x3e, 0x77, 0x65, 0x66, 0x74}, .bits = 48};
+static const struct weft_cidr vip4 = { .ip = { [10] = 0xff, [11] = 0xff, [12] = 239, [13] = 240 },
+				       .bits = 96 + 16 };
+static const struct weft_cidr vip6 = { .ip = { 0xff, 0x3e, 0x77, 0x65, 0x66, 0x74 }, .bits = 48 };
 
 /* The kernel takes a sockaddr_in6 without its scope id (RFC 2133), and so do we. */
 #define SIN6_MIN offsetof(struct sockaddr_in6, sin6_scope_id)
@@ -51,8 +50,8 @@ int addr_from_sockaddr(struct weft_addr *a, const struct sockaddr *sa, socklen_t
 
 int addr_to_sockaddr(const struct weft_addr *a, int family, struct sockaddr_storage *sa)
 {
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(a->port)};
-	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(a->port)};
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(a->port) };
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(a->port) };
 
 	if (family == AF_INET6) {
 		memcpy(&in6.sin6_addr, a->ip, 16);
@@ -80,17 +79,34 @@ int addr_parse(struct weft_addr *a, const char *text)
 	return 0;
 }
 
+/* ":" and the decimal digits of `port` to `out`. */
+static void append_port(char *out, uint16_t port)
+{
+	char digits[5];
+	int n = 0;
+
+	do
+		digits[n++] = (char)('0' + port % 10);
+	while (port /= 10);
+	*out++ = ':';
+	while (n)
+		*out++ = digits[--n];
+	*out = '\0';
+}
+
 const char *addr_format(const struct weft_addr *a, char out[static WEFT_ADDR_TEXT])
 {
-	char ip[INET6_ADDRSTRLEN];
-	bool v4 = addr_is_v4(a);
+	bool v4 = addr_is_v4(a), brackets = a->port && !v4;
+	char *ip = out + brackets;
 
-	if (!inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? a->ip + 12 : a->ip, ip, sizeof(ip)))
-		ip[0] = '\0';
-	if (!a->port)
-		snprintf(out, WEFT_ADDR_TEXT, "%s", ip);
-	else
-		snprintf(out, WEFT_ADDR_TEXT, v4 ? "%s:%u" : "[%s]:%u", ip, a->port);
+	*out = '[';
+	if (!inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? a->ip + 12 : a->ip, ip, INET6_ADDRSTRLEN))
+		*ip = '\0';
+	ip += strlen(ip);
+	if (brackets)
+		*ip++ = ']';
+	if (a->port)
+		append_port(ip, a->port);
 	return out;
 }
 
@@ -101,7 +117,7 @@ bool addr_is_v4(const struct weft_addr *a)
 
 bool addr_is_loopback(const struct weft_addr *a)
 {
-	static const uint8_t one[16] = {[15] = 1};
+	static const uint8_t one[16] = { [15] = 1 };
 
 	return addr_is_v4(a) ? a->ip[12] == 127 : memcmp(a->ip, one, 16) == 0;
 }

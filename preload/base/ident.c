@@ -1,7 +1,6 @@
 #include "weft/ident.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "weft/env.h"
@@ -100,11 +99,24 @@ int spiffe_parse(struct weft_spiffe *id, const char *text, size_t len)
 	return 0;
 }
 
+/* Appends `s` to the text of *n bytes in `out`; *n grows past `size` where it does not fit. */
+static void append(char *out, size_t size, size_t *n, const char *s)
+{
+	size_t len = strlen(s);
+
+	if (*n + len < size)
+		memcpy(out + *n, s, len + 1);
+	*n += len;
+}
+
 int spiffe_format(const struct weft_spiffe *id, char *out, size_t size)
 {
-	int n = snprintf(out, size, SCHEME "%s/ns/%s/sa/%s", id->trust_domain, id->ns, id->service);
+	const char *parts[] = { SCHEME, id->trust_domain, "/ns/", id->ns, "/sa/", id->service };
+	size_t n = 0;
 
-	return n >= 0 && (size_t)n < size ? n : -ENAMETOOLONG;
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		append(out, size, &n, parts[i]);
+	return n < size ? (int)n : -ENAMETOOLONG;
 }
 
 static int parse_ports(struct weft_claim *c, const char *s, const char **why)
@@ -166,7 +178,7 @@ static int parse_claim(struct weft_claim *c, const char *text, const char **why)
 
 int claim_parse(struct weft_claim *c, const char *text, const char **why)
 {
-	struct weft_claim claim = {.n_ports = 0};
+	struct weft_claim claim = { .n_ports = 0 };
 	int r = parse_claim(&claim, text, why);
 
 	if (r == 0)
@@ -220,14 +232,14 @@ static unsigned count_dots(const char *s)
 int name_canonical(char out[static WEFT_SERVICE_MAX + 1], const char *name, const char *ns,
 		   const char *trust_domain)
 {
-	char host[WEFT_HOST_MAX + 1], full[WEFT_HOST_MAX + 1], suffix[WEFT_HOST_MAX + 8];
-	int n;
+	char host[WEFT_HOST_MAX + 1], full[WEFT_HOST_MAX + 1], suffix[WEFT_HOST_MAX + 8] = ".svc.";
+	size_t n = strlen(suffix);
 
 	if (fold_host(host, name) < 0)
 		return -EINVAL;
 	memcpy(full, host, sizeof(full));
-	snprintf(suffix, sizeof(suffix), ".svc.%s",
-		 trust_domain && *trust_domain ? trust_domain : WEFT_TRUST_DOMAIN_DEFAULT);
+	append(suffix, sizeof(suffix), &n,
+	       trust_domain && *trust_domain ? trust_domain : WEFT_TRUST_DOMAIN_DEFAULT);
 	if (cut_suffix(host, suffix) || cut_suffix(host, ".svc")) {
 		/* Only "<service>.<namespace>" may stand before it. */
 		if (count_dots(host) != 1)
@@ -235,10 +247,11 @@ int name_canonical(char out[static WEFT_SERVICE_MAX + 1], const char *name, cons
 	} else if (cut_suffix(host, ".weft") && count_dots(host) > 1) {
 		memcpy(host, full, sizeof(host));
 	}
-	if (count_dots(host))
-		n = snprintf(out, WEFT_SERVICE_MAX + 1, "%s", host);
-	else
-		n = snprintf(out, WEFT_SERVICE_MAX + 1, "%s.%s", host,
-			     ns && *ns ? ns : WEFT_NAMESPACE_DEFAULT);
+	n = 0;
+	append(out, WEFT_SERVICE_MAX + 1, &n, host);
+	if (!count_dots(host)) {
+		append(out, WEFT_SERVICE_MAX + 1, &n, ".");
+		append(out, WEFT_SERVICE_MAX + 1, &n, ns && *ns ? ns : WEFT_NAMESPACE_DEFAULT);
+	}
 	return n <= WEFT_SERVICE_MAX ? 0 : -EINVAL;
 }

@@ -13,13 +13,13 @@
 #include "weft/ident.h"
 
 #define NO_RECORD UINT32_MAX
-#define RETRIES	  64 /* of a reader that the writer keeps overtaking */
+#define RETRIES 64 /* of a reader that the writer keeps overtaking */
 
 struct half_header {
 	uint32_t used; /* bytes of the half, all arrays included */
 	uint32_t services, addresses, cidrs;
 	uint32_t name_buckets, addr_buckets; /* powers of two */
-	uint32_t strings;		     /* bytes */
+	uint32_t strings;                    /* bytes */
 	uint32_t reserved;
 	char trust_domain[WEFT_HOST_MAX + 3];
 };
@@ -27,7 +27,7 @@ struct half_header {
 struct service_record {
 	uint8_t vip4[16], vip6[16];
 	uint32_t name, name_len; /* in the strings, with a NUL after it */
-	uint32_t next;		 /* of the same bucket */
+	uint32_t next;           /* of the same bucket */
 	uint32_t external;
 };
 
@@ -81,7 +81,7 @@ static uint32_t hash_name(const char *name, size_t n)
 
 static uint32_t hash_addr(const uint8_t ip[16], uint16_t port)
 {
-	uint8_t p[2] = {(uint8_t)(port >> 8), (uint8_t)port};
+	uint8_t p[2] = { (uint8_t)(port >> 8), (uint8_t)port };
 
 	return fnv1a(fnv1a(2166136261u, ip, 16), p, 2);
 }
@@ -114,7 +114,7 @@ static uint32_t buckets_for(uint32_t n)
 static void put_service(struct builder *b, uint32_t i, const struct weft_names_service *s)
 {
 	struct service_record *rec =
-	    (struct service_record *)(void *)(b->half + b->at.services) + i;
+		(struct service_record *)(void *)(b->half + b->at.services) + i;
 	uint32_t *buckets = (uint32_t *)(void *)(b->half + b->at.names);
 	size_t n = strlen(s->name);
 	uint32_t *head = &buckets[hash_name(s->name, n) & (b->h->name_buckets - 1)];
@@ -133,12 +133,12 @@ static void put_service(struct builder *b, uint32_t i, const struct weft_names_s
 static void fill_address(struct address_record *rec, const struct weft_names_address *a)
 {
 	*rec = (struct address_record){
-	    .netns = a->netns,
-	    .service = a->service,
-	    .next = NO_RECORD,
-	    .port = a->port,
-	    .bits = a->cidr.bits,
-	    .kind = (uint8_t)a->kind,
+		.netns = a->netns,
+		.service = a->service,
+		.next = NO_RECORD,
+		.port = a->port,
+		.bits = a->cidr.bits,
+		.kind = (uint8_t)a->kind,
 	};
 	memcpy(rec->ip, a->cidr.ip, 16);
 }
@@ -152,8 +152,8 @@ static void put_addresses(struct builder *b, const struct weft_names_address *v,
 
 	for (int kind = WEFT_NAMES_ENDPOINT; kind >= WEFT_NAMES_VIP; kind--) {
 		for (uint32_t i = n; i-- > 0;) {
-			uint32_t *head =
-			    &buckets[hash_addr(v[i].cidr.ip, v[i].port) & (b->h->addr_buckets - 1)];
+			uint32_t *head = &buckets[hash_addr(v[i].cidr.ip, v[i].port) &
+						  (b->h->addr_buckets - 1)];
 
 			if (v[i].cidr.bits != 128 || (int)v[i].kind != kind)
 				continue;
@@ -207,8 +207,8 @@ int64_t names_build(uint8_t *half, size_t size, const char *trust_domain,
 		    const struct weft_names_service *services, uint32_t n_services,
 		    const struct weft_names_address *addresses, uint32_t n_addresses)
 {
-	struct half_header h = {0};
-	struct builder b = {.half = half, .h = &h};
+	struct half_header h = { 0 };
+	struct builder b = { .half = half, .h = &h };
 	size_t td = strlen(trust_domain);
 	int err = count(&h, services, n_services, addresses, n_addresses);
 
@@ -271,7 +271,7 @@ static int load_service(const struct view *v, uint32_t i, struct service_record 
 static void copy_service(const struct view *v, const struct service_record *rec,
 			 struct weft_names_service *out)
 {
-	*out = (struct weft_names_service){.external = rec->external};
+	*out = (struct weft_names_service){ .external = rec->external };
 	memcpy(out->name, v->half + v->at.strings + rec->name, rec->name_len);
 	memcpy(out->vip4.ip, rec->vip4, 16);
 	memcpy(out->vip6.ip, rec->vip6, 16);
@@ -320,7 +320,7 @@ static int find_name(const struct view *v, const void *query, struct weft_names_
 static bool record_applies(const struct address_record *rec, const struct weft_addr *a,
 			   uint16_t port, uint64_t netns)
 {
-	struct weft_cidr cidr = {.bits = rec->bits};
+	struct weft_cidr cidr = { .bits = rec->bits };
 
 	memcpy(cidr.ip, rec->ip, 16);
 	return rec->port == port && (!rec->netns || rec->netns == netns) && cidr_contains(&cidr, a);
@@ -348,7 +348,7 @@ static int find_port(const struct view *v, const struct addr_query *q, uint16_t 
 		     struct weft_names_service *out, enum weft_names_kind *kind)
 {
 	uint32_t i =
-	    load_u32(v, v->at.addrs, hash_addr(q->addr->ip, port) & (v->h.addr_buckets - 1));
+		load_u32(v, v->at.addrs, hash_addr(q->addr->ip, port) & (v->h.addr_buckets - 1));
 	struct address_record rec;
 
 	for (uint32_t steps = 0; i != NO_RECORD; steps++, i = rec.next) {
@@ -436,15 +436,15 @@ int names_find(const struct weft_names_mem *mem, size_t size, const char *name, 
 		return -ENOENT;
 	for (size_t i = 0; i < n; i++)
 		folded[i] =
-		    (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + ('a' - 'A') : name[i]);
+			(char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + ('a' - 'A') : name[i]);
 	folded[n] = '\0';
-	return look_up(mem, size, find_name, &(struct name_query){.folded = folded, .ns = ns}, out,
-		       NULL);
+	return look_up(mem, size, find_name, &(struct name_query){ .folded = folded, .ns = ns },
+		       out, NULL);
 }
 
 int names_find_addr(const struct weft_names_mem *mem, size_t size, const struct weft_addr *addr,
 		    uint64_t netns, struct weft_names_service *out, enum weft_names_kind *kind)
 {
-	return look_up(mem, size, find_addr, &(struct addr_query){.addr = addr, .netns = netns},
+	return look_up(mem, size, find_addr, &(struct addr_query){ .addr = addr, .netns = netns },
 		       out, kind);
 }

@@ -6,8 +6,8 @@ static const struct {
 	const char *name, *text;
 	int err;
 } reasons[WEFT_REASON_MAX] = {
-#define REASON(id, err_, http, flag, text_)                                                        \
-	[WEFT_REASON_##id] = {.name = #id, .text = text_, .err = err_},
+#define REASON(id, err_, http, flag, text_) \
+	[WEFT_REASON_##id] = { .name = #id, .text = text_, .err = err_ },
 #include "weft/reason.def"
 #undef REASON
 };

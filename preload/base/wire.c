@@ -8,36 +8,39 @@
 
 #include "weft/limits.h"
 
-#define FIELD(s, number_, kind_, field, sub_)                                                      \
-	{.number = number_, .kind = kind_, .offset = offsetof(struct wire_##s, field), .sub = sub_},
+#define FIELD(s, number_, kind_, field, sub_)         \
+	{ .number = number_,                          \
+	  .kind = kind_,                              \
+	  .offset = offsetof(struct wire_##s, field), \
+	  .sub = sub_ },
 #define STRUCT(s) static const struct wire_field fields_##s[] = {
-#define END(s)                                                                                     \
-	}                                                                                          \
-	;                                                                                          \
-	const struct wire_schema wire_schema_##s = {.fields = fields_##s,                          \
-						    .n = sizeof(fields_##s) /                      \
-							 sizeof(fields_##s[0]),                    \
-						    .size = sizeof(struct wire_##s)};
-#define U64(s, number, field)	     FIELD(s, number, KIND_U64, field, NULL)
-#define STR(s, number, field)	     FIELD(s, number, KIND_STR, field, NULL)
-#define BIN(s, number, field)	     FIELD(s, number, KIND_BIN, field, NULL)
-#define STRS(s, number, field)	     FIELD(s, number, KIND_STRS, field, NULL)
-#define BINS(s, number, field)	     FIELD(s, number, KIND_BINS, field, NULL)
-#define U64S(s, number, field)	     FIELD(s, number, KIND_U64S, field, NULL)
-#define ONE(s, number, type, field)  FIELD(s, number, KIND_ONE, field, &wire_schema_##type)
+#define END(s)                                                                   \
+	}                                                                        \
+	;                                                                        \
+	const struct wire_schema wire_schema_##s = { .fields = fields_##s,       \
+						     .n = sizeof(fields_##s) /   \
+							  sizeof(fields_##s[0]), \
+						     .size = sizeof(struct wire_##s) };
+#define U64(s, number, field) FIELD(s, number, KIND_U64, field, NULL)
+#define STR(s, number, field) FIELD(s, number, KIND_STR, field, NULL)
+#define BIN(s, number, field) FIELD(s, number, KIND_BIN, field, NULL)
+#define STRS(s, number, field) FIELD(s, number, KIND_STRS, field, NULL)
+#define BINS(s, number, field) FIELD(s, number, KIND_BINS, field, NULL)
+#define U64S(s, number, field) FIELD(s, number, KIND_U64S, field, NULL)
+#define ONE(s, number, type, field) FIELD(s, number, KIND_ONE, field, &wire_schema_##type)
 #define LIST(s, number, type, field) FIELD(s, number, KIND_LIST, field, &wire_schema_##type)
 #include "weft/wire.def"
 
 struct wire_str wire_str_of(const char *s)
 {
-	return (struct wire_str){.p = s ? s : "", .n = s ? (uint32_t)strlen(s) : 0};
+	return (struct wire_str){ .p = s ? s : "", .n = s ? (uint32_t)strlen(s) : 0 };
 }
 
 /* --- frames --- */
 
 void wire_frame_make(struct wire_frame *f, uint8_t type, uint32_t length)
 {
-	*f = (struct wire_frame){.version = WEFT_WIRE_VERSION, .type = type};
+	*f = (struct wire_frame){ .version = WEFT_WIRE_VERSION, .type = type };
 	for (unsigned i = 0; i < 4; i++)
 		f->length[i] = (uint8_t)(length >> (8 * i));
 }
@@ -163,7 +166,7 @@ static void pack_struct(msgpack_packer *pk, const struct wire_schema *schema, co
 int wire_encode(const struct wire_schema *schema, const void *src, size_t max, uint8_t **out,
 		size_t *len)
 {
-	struct writer w = {.max = max};
+	struct writer w = { .max = max };
 	msgpack_packer pk;
 
 	msgpack_packer_init(&pk, &w, writer_append);

@@ -15,7 +15,7 @@
 struct reader {
 	const uint8_t *p, *end;
 	uint8_t *block; /* NULL while measuring */
-	size_t used;	/* of the block */
+	size_t used;    /* of the block */
 	const char *why;
 };
 
@@ -76,13 +76,17 @@ struct form {
 	const char * not, *too_long;
 };
 static const struct form form_str = {
-    0xa0, 0x1f, 0xd9, 1, 3, "not a string", "string is longer than the message"};
+	0xa0, 0x1f, 0xd9, 1, 3, "not a string", "string is longer than the message"
+};
 static const struct form form_bin = {
-    0, 0, 0xc4, 1, 3, "not bytes", "bytes are longer than the message"};
+	0, 0, 0xc4, 1, 3, "not bytes", "bytes are longer than the message"
+};
 static const struct form form_array = {
-    0x90, 0x0f, 0xdc, 2, 2, "not a list", "list is longer than the message"};
+	0x90, 0x0f, 0xdc, 2, 2, "not a list", "list is longer than the message"
+};
 static const struct form form_map = {
-    0x80, 0x0f, 0xde, 2, 2, "not a map", "map is longer than the message"};
+	0x80, 0x0f, 0xde, 2, 2, "not a map", "map is longer than the message"
+};
 
 static int take_length(struct reader *r, const struct form *f, uint32_t *n)
 {
@@ -173,7 +177,7 @@ static int read_str(struct reader *r, struct wire_str *dst)
 	if (p) {
 		memcpy(p, r->p, n);
 		p[n] = '\0';
-		*dst = (struct wire_str){.p = p, .n = n};
+		*dst = (struct wire_str){ .p = p, .n = n };
 	}
 	r->p += n;
 	return 0;
@@ -188,7 +192,7 @@ static int read_bin(struct reader *r, struct wire_bin *dst)
 		return -EPROTO;
 	if (p) {
 		memcpy(p, r->p, n);
-		*dst = (struct wire_bin){.p = p, .n = n};
+		*dst = (struct wire_bin){ .p = p, .n = n };
 	}
 	r->p += n;
 	return 0;
@@ -238,7 +242,7 @@ static int read_list(struct reader *r, const struct wire_field *f, struct list *
 			memcpy(element, &number, sizeof(number));
 	}
 	if (v && !err)
-		*dst = (struct list){.v = n ? v : NULL, .n = n};
+		*dst = (struct list){ .v = n ? v : NULL, .n = n };
 	return err;
 }
 
@@ -282,7 +286,7 @@ static void clear_struct(const struct wire_schema *schema, void *dst)
 	for (uint32_t i = 0; i < schema->n; i++)
 		if (schema->fields[i].kind == KIND_STR)
 			((struct wire_str *)(void *)((char *)dst + schema->fields[i].offset))->p =
-			    "";
+				"";
 }
 
 /* `dst` is NULL while measuring. */
@@ -323,7 +327,7 @@ static int read_struct(struct reader *r, const struct wire_schema *schema, void 
 int wire_decode(const struct wire_schema *schema, const uint8_t *in, size_t len, void *dst,
 		void **block, const char **why)
 {
-	struct reader r = {.p = in, .end = in + len};
+	struct reader r = { .p = in, .end = in + len };
 	int err;
 
 	clear_struct(schema, dst);
@@ -339,6 +343,6 @@ int wire_decode(const struct wire_schema *schema, const uint8_t *in, size_t len,
 	*block = malloc(r.used + 1);
 	if (!*block)
 		return -ENOMEM;
-	r = (struct reader){.p = in, .end = in + len, .block = *block};
+	r = (struct reader){ .p = in, .end = in + len, .block = *block };
 	return read_struct(&r, schema, dst, 0);
 }

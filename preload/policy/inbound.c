@@ -8,7 +8,8 @@
 #include "weft/policy.h"
 
 static const char *const mode_names[] = {
-    [WEFT_MODE_OFF] = "off", [WEFT_MODE_OBSERVE] = "observe", [WEFT_MODE_ENFORCE] = "enforce"};
+	[WEFT_MODE_OFF] = "off", [WEFT_MODE_OBSERVE] = "observe", [WEFT_MODE_ENFORCE] = "enforce"
+};
 
 const char *mode_name(enum weft_mode m)
 {
@@ -68,7 +69,8 @@ static void peer_init(struct peer *p, const struct wire_inbound *in, const struc
 	size_t td, ns_len;
 
 	*p = (struct peer){
-	    .in = in, .facts = f, .principal = f->principal ? f->principal : "", .path = ""};
+		.in = in, .facts = f, .principal = f->principal ? f->principal : "", .path = ""
+	};
 	td = strcspn(p->principal, "/");
 	if (!td || td >= sizeof(p->trust_domain))
 		return;
@@ -86,7 +88,7 @@ static void peer_init(struct peer *p, const struct wire_inbound *in, const struc
 	memcpy(p->ns, ns, ns_len);
 	memcpy(p->account, ns, ns_len);
 	p->account[ns_len] = '/';
-	strcpy(p->account + ns_len + 1, sa);
+	memcpy(p->account + ns_len + 1, sa, strlen(sa));
 }
 
 static bool is_our_domain(const struct wire_inbound *in, const char *td, size_t n)
@@ -194,13 +196,13 @@ static const struct {
 	const char *key;
 	match_fn *match;
 } conditions[] = {
-    {"source.ip", source_ip_matches},
-    {"remote.ip", source_ip_matches}, /* the same thing on a connection */
-    {"source.namespace", ns_matches},
-    {"source.principal", principal_matches},
-    {"source.serviceAccount", account_matches},
-    {"destination.ip", local_ip_matches},
-    {"destination.port", local_port_matches},
+	{ "source.ip", source_ip_matches },
+	{ "remote.ip", source_ip_matches }, /* the same thing on a connection */
+	{ "source.namespace", ns_matches },
+	{ "source.principal", principal_matches },
+	{ "source.serviceAccount", account_matches },
+	{ "destination.ip", local_ip_matches },
+	{ "destination.port", local_port_matches },
 };
 
 /* `http`: what to answer for a condition that only a request can meet. A key that we do not know is
@@ -285,7 +287,7 @@ struct inbound_verdict inbound_authorize(const struct wire_inbound *in,
 					 const struct inbound_facts *f)
 {
 	const struct wire_authz *by, *dry;
-	struct inbound_verdict v = {0};
+	struct inbound_verdict v = { 0 };
 	struct peer p;
 	bool any;
 

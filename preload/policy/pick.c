@@ -164,7 +164,7 @@ static int pick_round_robin(struct pick *p)
 int endpoint_pick(const struct wire_cluster *c, struct balance *b, const uint64_t *tried,
 		  uint64_t random)
 {
-	struct pick p = {.c = c, .b = b, .tried = tried, .random = random};
+	struct pick p = { .c = c, .b = b, .tried = tried, .random = random };
 
 	if (!c->endpoints.n)
 		return -ENOENT;

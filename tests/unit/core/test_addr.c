@@ -21,7 +21,7 @@ static struct weft_addr addr(const char *text, uint16_t port)
 
 static void sockaddr_of_both_families(void **state)
 {
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(80)};
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(80) };
 	struct weft_addr a, b = addr("10.1.2.3", 80);
 	struct sockaddr_storage ss;
 	struct sockaddr_in6 in6;
@@ -47,8 +47,8 @@ static void sockaddr_of_both_families(void **state)
 
 static void sockaddr_too_short_or_foreign(void **state)
 {
-	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
-	struct sockaddr sa = {.sa_family = AF_UNIX};
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
+	struct sockaddr sa = { .sa_family = AF_UNIX };
 	struct weft_addr a;
 
 	(void)state;
@@ -75,8 +75,8 @@ static void texts(void **state)
 	assert_string_equal(addr_format(&a, out), "[::1]:65535");
 	a = addr("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", 65535);
 	assert_string_equal(addr_format(&a, out), "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535");
-	for (const char *const *bad = (const char *const[]){"", "1.2.3", "1.2.3.4.5", "256.1.1.1",
-							    "::g", "host", "1.2.3.4 ", NULL};
+	for (const char *const *bad = (const char *const[]){ "", "1.2.3", "1.2.3.4.5", "256.1.1.1",
+							     "::g", "host", "1.2.3.4 ", NULL };
 	     *bad; bad++)
 		assert_int_equal(addr_parse(&a, *bad), -EINVAL);
 }
@@ -84,7 +84,7 @@ static void texts(void **state)
 static void kinds(void **state)
 {
 	(void)state;
-	assert_true(addr_is_loopback(&(struct weft_addr){.ip = {[15] = 1}}));
+	assert_true(addr_is_loopback(&(struct weft_addr){ .ip = { [15] = 1 } }));
 	struct weft_addr a = addr("127.8.0.1", 0);
 	assert_true(addr_is_loopback(&a));
 	a = addr("::ffff:127.0.0.1", 0);
@@ -111,19 +111,19 @@ static void cidr(void **state)
 		const char *block, *addr;
 		bool in;
 	} cases[] = {
-	    {"10.0.0.0/8", "10.255.0.1", true},
-	    {"10.0.0.0/8", "11.0.0.1", false},
-	    {"10.0.0.0/9", "10.127.0.1", true},
-	    {"10.0.0.0/9", "10.128.0.1", false},
-	    {"0.0.0.0/0", "8.8.8.8", true},
-	    {"0.0.0.0/0", "::1", false},
-	    {"::/0", "8.8.8.8", true},
-	    {"fd00::/8", "fdff::1", true},
-	    {"fd00::/8", "fe00::1", false},
-	    {"1.2.3.4", "1.2.3.4", true},
-	    {"1.2.3.4", "1.2.3.5", false},
-	    {"10.1.2.3/31", "10.1.2.2", true},
-	    {"::ffff:10.0.0.0/104", "10.9.9.9", true},
+		{ "10.0.0.0/8", "10.255.0.1", true },
+		{ "10.0.0.0/8", "11.0.0.1", false },
+		{ "10.0.0.0/9", "10.127.0.1", true },
+		{ "10.0.0.0/9", "10.128.0.1", false },
+		{ "0.0.0.0/0", "8.8.8.8", true },
+		{ "0.0.0.0/0", "::1", false },
+		{ "::/0", "8.8.8.8", true },
+		{ "fd00::/8", "fdff::1", true },
+		{ "fd00::/8", "fe00::1", false },
+		{ "1.2.3.4", "1.2.3.4", true },
+		{ "1.2.3.4", "1.2.3.5", false },
+		{ "10.1.2.3/31", "10.1.2.2", true },
+		{ "::ffff:10.0.0.0/104", "10.9.9.9", true },
 	};
 	struct weft_cidr c;
 
@@ -135,10 +135,10 @@ static void cidr(void **state)
 		assert_int_equal(cidr_contains(&c, &a), cases[i].in);
 	}
 	for (const char *const *bad =
-		 (const char *const[]){"", "/", "/8", "10.0.0.0/", "10.0.0.0/33", "::/129",
-				       "10.0.0.0/-1", "10.0.0.0/ 8", "10.0.0.0/8/8",
-				       "10.0.0.0/0008",
-				       "2001:db8:0000:0000:0000:0000:0000:0000:0000:0000/1", NULL};
+		     (const char *const[]){
+			     "", "/", "/8", "10.0.0.0/", "10.0.0.0/33", "::/129", "10.0.0.0/-1",
+			     "10.0.0.0/ 8", "10.0.0.0/8/8", "10.0.0.0/0008",
+			     "2001:db8:0000:0000:0000:0000:0000:0000:0000:0000/1", NULL };
 	     *bad; bad++)
 		assert_int_equal(cidr_parse(&c, *bad), -EINVAL);
 }
@@ -146,11 +146,11 @@ static void cidr(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(sockaddr_of_both_families),
-	    cmocka_unit_test(sockaddr_too_short_or_foreign),
-	    cmocka_unit_test(texts),
-	    cmocka_unit_test(kinds),
-	    cmocka_unit_test(cidr),
+		cmocka_unit_test(sockaddr_of_both_families),
+		cmocka_unit_test(sockaddr_too_short_or_foreign),
+		cmocka_unit_test(texts),
+		cmocka_unit_test(kinds),
+		cmocka_unit_test(cidr),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

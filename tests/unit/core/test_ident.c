@@ -29,23 +29,23 @@ static void spiffe_round_trip(void **state)
 static void spiffe_refuses(void **state)
 {
 	static const char *const bad[] = {
-	    "",
-	    "spiffe://",
-	    "http://td/ns/a/sa/b",
-	    "spiffe:///ns/a/sa/b",
-	    "spiffe://td/ns/a/sa/",
-	    "spiffe://td/ns//sa/b",
-	    "spiffe://td/ns/a/sa/b/",
-	    "spiffe://td/ns/a/sa/b/c",
-	    "spiffe://td/sa/b/ns/a",
-	    "spiffe://TD/ns/a/sa/b",
-	    "spiffe://td:80/ns/a/sa/b",
-	    "spiffe://user@td/ns/a/sa/b",
-	    "spiffe://td/ns/a/sa/b?x",
-	    "spiffe://td/ns/a/sa/b#x",
-	    "spiffe://td/ns/../sa/b",
-	    "spiffe://td/ns/a/sa/%62",
-	    "SPIFFE://td/ns/a/sa/b",
+		"",
+		"spiffe://",
+		"http://td/ns/a/sa/b",
+		"spiffe:///ns/a/sa/b",
+		"spiffe://td/ns/a/sa/",
+		"spiffe://td/ns//sa/b",
+		"spiffe://td/ns/a/sa/b/",
+		"spiffe://td/ns/a/sa/b/c",
+		"spiffe://td/sa/b/ns/a",
+		"spiffe://TD/ns/a/sa/b",
+		"spiffe://td:80/ns/a/sa/b",
+		"spiffe://user@td/ns/a/sa/b",
+		"spiffe://td/ns/a/sa/b?x",
+		"spiffe://td/ns/a/sa/b#x",
+		"spiffe://td/ns/../sa/b",
+		"spiffe://td/ns/a/sa/%62",
+		"SPIFFE://td/ns/a/sa/b",
 	};
 	struct weft_spiffe id;
 	char longer[700];
@@ -84,12 +84,12 @@ static void claims(void **state)
 static void claims_refused(void **state)
 {
 	static const char *const bad[] = {
-	    "",	  "Orders", "a.b",     "/a",	  "a/",	     "a/b/c", "a@",    "a@-v",
-	    "a:", "a:0",    "a:65536", "a:80,",	  "a:,80",   "a:x",   "a:80 ", "a:0000080",
-	    "-a", "a-",	    "a b",     "a@v1@v2", "a:80:81", "a:-1",
+		"",   "Orders", "a.b",     "/a",      "a/",      "a/b/c", "a@",    "a@-v",
+		"a:", "a:0",    "a:65536", "a:80,",   "a:,80",   "a:x",   "a:80 ", "a:0000080",
+		"-a", "a-",     "a b",     "a@v1@v2", "a:80:81", "a:-1",
 	};
 	char many[600] = "a:1";
-	struct weft_claim c = {.name = "kept"};
+	struct weft_claim c = { .name = "kept" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -100,7 +100,7 @@ static void claims_refused(void **state)
 	}
 	assert_string_equal(c.name, "kept");
 	for (int i = 0; i < WEFT_PORTS_MAX; i++)
-		strcat(many, ",1");
+		memcpy(many + 3 + 2 * i, ",1", 3);
 	const char *why = NULL;
 	assert_int_equal(claim_parse(&c, many, &why), -EINVAL);
 	assert_string_equal(why, "too many ports");
@@ -111,24 +111,24 @@ static void canonical(void **state)
 	static const struct {
 		const char *name, *ns, *want;
 	} cases[] = {
-	    {"orders", "shop", "orders.shop"},
-	    {"Orders", NULL, "orders.default"},
-	    {"orders.", "", "orders.default"},
-	    {"orders.shop", "x", "orders.shop"},
-	    {"orders.shop.svc", "x", "orders.shop"},
-	    {"orders.shop.svc.cluster.local", "x", "orders.shop"},
-	    {"ORDERS.SHOP.SVC.CLUSTER.LOCAL.", "x", "orders.shop"},
-	    {"orders.weft", "shop", "orders.shop"},
-	    {"orders.shop.weft", "x", "orders.shop"},
-	    {"api.example.com", "x", "api.example.com"},
-	    {"a.b.c.svc", "x", "a.b.c.svc"},
-	    {"a.svc.cluster.local", "x", "a.svc.cluster.local"},
-	    {"a.b.c.weft", "x", "a.b.c.weft"},
-	    {"weft", "x", "weft.x"},
-	    {"under_score.example", "x", "under_score.example"},
+		{ "orders", "shop", "orders.shop" },
+		{ "Orders", NULL, "orders.default" },
+		{ "orders.", "", "orders.default" },
+		{ "orders.shop", "x", "orders.shop" },
+		{ "orders.shop.svc", "x", "orders.shop" },
+		{ "orders.shop.svc.cluster.local", "x", "orders.shop" },
+		{ "ORDERS.SHOP.SVC.CLUSTER.LOCAL.", "x", "orders.shop" },
+		{ "orders.weft", "shop", "orders.shop" },
+		{ "orders.shop.weft", "x", "orders.shop" },
+		{ "api.example.com", "x", "api.example.com" },
+		{ "a.b.c.svc", "x", "a.b.c.svc" },
+		{ "a.svc.cluster.local", "x", "a.svc.cluster.local" },
+		{ "a.b.c.weft", "x", "a.b.c.weft" },
+		{ "weft", "x", "weft.x" },
+		{ "under_score.example", "x", "under_score.example" },
 	};
-	static const char *const bad[] = {"",	 ".",	"..",  "a..b", ".a",
-					  "a b", "a/b", "a:b", "*",    "a\x80"};
+	static const char *const bad[] = { "",    ".",   "..",  "a..b", ".a",
+					   "a b", "a/b", "a:b", "*",    "a\x80" };
 	char out[WEFT_SERVICE_MAX + 1], longer[400];
 
 	(void)state;
@@ -156,11 +156,11 @@ static void canonical(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(spiffe_round_trip),
-	    cmocka_unit_test(spiffe_refuses),
-	    cmocka_unit_test(claims),
-	    cmocka_unit_test(claims_refused),
-	    cmocka_unit_test(canonical),
+		cmocka_unit_test(spiffe_round_trip),
+		cmocka_unit_test(spiffe_refuses),
+		cmocka_unit_test(claims),
+		cmocka_unit_test(claims_refused),
+		cmocka_unit_test(canonical),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,38 +10,38 @@
 #include "weft/policy.h"
 
 /* One list of strings each. */
-#define STRS(...)                                                                                  \
-	{                                                                                          \
-		.v = (struct wire_str[]){__VA_ARGS__},                                             \
-		.n = sizeof((struct wire_str[]){__VA_ARGS__}) / sizeof(struct wire_str)            \
+#define STRS(...)                                                                         \
+	{                                                                                 \
+		.v = (struct wire_str[]){ __VA_ARGS__ },                                  \
+		.n = sizeof((struct wire_str[]){ __VA_ARGS__ }) / sizeof(struct wire_str) \
 	}
-#define S(text)                                                                                    \
-	{                                                                                          \
-		.p = text, .n = sizeof(text) - 1                                                   \
+#define S(text)                                  \
+	{                                        \
+		.p = text, .n = sizeof(text) - 1 \
 	}
-#define LIST(type, ...)                                                                            \
-	{                                                                                          \
-		.v = (struct wire_##type[]){__VA_ARGS__},                                          \
-		.n = sizeof((struct wire_##type[]){__VA_ARGS__}) / sizeof(struct wire_##type)      \
+#define LIST(type, ...)                                                                         \
+	{                                                                                       \
+		.v = (struct wire_##type[]){ __VA_ARGS__ },                                     \
+		.n = sizeof((struct wire_##type[]){ __VA_ARGS__ }) / sizeof(struct wire_##type) \
 	}
-#define FROM(...)                                                                                  \
-	{                                                                                          \
-		.from = LIST(source, {__VA_ARGS__})                                                \
+#define FROM(...)                                     \
+	{                                             \
+		.from = LIST(source, { __VA_ARGS__ }) \
 	}
-#define TO(...)                                                                                    \
-	{                                                                                          \
-		.to = LIST(operation, {__VA_ARGS__})                                               \
+#define TO(...)                                        \
+	{                                              \
+		.to = LIST(operation, { __VA_ARGS__ }) \
 	}
-#define WHEN(...)                                                                                  \
-	{                                                                                          \
-		.when = LIST(condition, {__VA_ARGS__})                                             \
+#define WHEN(...)                                        \
+	{                                                \
+		.when = LIST(condition, { __VA_ARGS__ }) \
 	}
 
 #define WEB "cluster.local/ns/default/sa/web"
 
 static struct inbound_verdict ask(const struct wire_inbound *in, const char *principal)
 {
-	struct inbound_facts f = {.principal = principal};
+	struct inbound_facts f = { .principal = principal };
 
 	assert_int_equal(addr_parse(&f.source, "10.0.0.9"), 0);
 	f.source.port = 40000;
@@ -53,19 +53,20 @@ static struct inbound_verdict ask(const struct wire_inbound *in, const char *pri
 /* Does a rule match a connection from `principal`? Asked by an ALLOW policy that holds it alone. */
 static bool allows(struct wire_rule rule, const char *principal)
 {
-	struct wire_authz a = {.name = S("default/p"), .rules = {.v = &rule, .n = 1}};
-	struct wire_inbound in = {.policies = {.v = &a, .n = 1},
-				  .trust_domain = S("cluster.local")};
+	struct wire_authz a = { .name = S("default/p"), .rules = { .v = &rule, .n = 1 } };
+	struct wire_inbound in = { .policies = { .v = &a, .n = 1 },
+				   .trust_domain = S("cluster.local") };
 
 	return ask(&in, principal).allowed;
 }
 
 static bool denies(struct wire_rule rule, const char *principal)
 {
-	struct wire_authz a = {
-	    .name = S("default/p"), .action = WEFT_ACTION_DENY, .rules = {.v = &rule, .n = 1}};
-	struct wire_inbound in = {.policies = {.v = &a, .n = 1},
-				  .trust_domain = S("cluster.local")};
+	struct wire_authz a = { .name = S("default/p"),
+				.action = WEFT_ACTION_DENY,
+				.rules = { .v = &rule, .n = 1 } };
+	struct wire_inbound in = { .policies = { .v = &a, .n = 1 },
+				   .trust_domain = S("cluster.local") };
 
 	return !ask(&in, principal).allowed;
 }
@@ -85,9 +86,9 @@ static void modes(void **state)
 static void mtls_by_port(void **state)
 {
 	struct wire_inbound in = {
-	    .mtls = WEFT_MTLS_STRICT,
-	    .ports = LIST(port_mtls, {.port = 80, .mode = WEFT_MTLS_DISABLE}, {.port = 81},
-			  {.port = 82, .mode = 99}),
+		.mtls = WEFT_MTLS_STRICT,
+		.ports = LIST(port_mtls, { .port = 80, .mode = WEFT_MTLS_DISABLE }, { .port = 81 },
+			      { .port = 82, .mode = 99 }),
 	};
 
 	(void)state;
@@ -120,75 +121,78 @@ static void strings(void **state)
 
 static void order_of_actions(void **state)
 {
-	struct wire_rule always = {0}, never = FROM(.principals = STRS(S("nobody")));
-	struct wire_authz deny = {
-	    .name = S("default/deny"), .action = WEFT_ACTION_DENY, .rules = {&always, 1}};
-	struct wire_authz allow = {.name = S("default/allow"), .rules = {&always, 1}};
-	struct wire_authz other = {.name = S("default/other"), .rules = {&never, 1}};
-	struct wire_inbound in = {0};
+	struct wire_rule always = { 0 }, never = FROM(.principals = STRS(S("nobody")));
+	struct wire_authz deny = { .name = S("default/deny"),
+				   .action = WEFT_ACTION_DENY,
+				   .rules = { &always, 1 } };
+	struct wire_authz allow = { .name = S("default/allow"), .rules = { &always, 1 } };
+	struct wire_authz other = { .name = S("default/other"), .rules = { &never, 1 } };
+	struct wire_inbound in = { 0 };
 	struct inbound_verdict v;
 
 	(void)state;
 	assert_true(ask(&in, WEB).allowed); /* no policy */
 	assert_true(ask(&in, NULL).allowed);
 
-	in = (struct wire_inbound){.policies = LIST(authz, allow, deny)};
+	in = (struct wire_inbound){ .policies = LIST(authz, allow, deny) };
 	v = ask(&in, WEB);
 	assert_false(v.allowed);
 	assert_string_equal(v.policy, "default/deny");
 
-	in = (struct wire_inbound){.policies = LIST(authz, other, allow)};
+	in = (struct wire_inbound){ .policies = LIST(authz, other, allow) };
 	v = ask(&in, WEB);
 	assert_true(v.allowed);
 	assert_string_equal(v.policy, "default/allow");
 
-	in = (struct wire_inbound){.policies = LIST(authz, other)};
+	in = (struct wire_inbound){ .policies = LIST(authz, other) };
 	v = ask(&in, WEB);
 	assert_false(v.allowed);
 	assert_null(v.policy);
 
 	deny.rules.v = &never;
-	in = (struct wire_inbound){.policies = LIST(authz, deny)};
+	in = (struct wire_inbound){ .policies = LIST(authz, deny) };
 	assert_true(ask(&in, WEB).allowed); /* no ALLOW policy: allowed */
 }
 
 static void empty_forms(void **state)
 {
-	struct wire_rule always = {0};
-	struct wire_authz nothing = {.name = S("default/nothing")};
-	struct wire_authz all = {.name = S("default/all"), .rules = {&always, 1}};
-	struct wire_authz deny_nothing = {.name = S("default/dn"), .action = WEFT_ACTION_DENY};
-	struct wire_inbound in = {.policies = LIST(authz, nothing)};
+	struct wire_rule always = { 0 };
+	struct wire_authz nothing = { .name = S("default/nothing") };
+	struct wire_authz all = { .name = S("default/all"), .rules = { &always, 1 } };
+	struct wire_authz deny_nothing = { .name = S("default/dn"), .action = WEFT_ACTION_DENY };
+	struct wire_inbound in = { .policies = LIST(authz, nothing) };
 
 	(void)state;
 	assert_false(ask(&in, WEB).allowed); /* {} denies all */
-	in = (struct wire_inbound){.policies = LIST(authz, nothing, all)};
+	in = (struct wire_inbound){ .policies = LIST(authz, nothing, all) };
 	assert_true(ask(&in, NULL).allowed); /* rules: [{}] allows all */
-	in = (struct wire_inbound){.policies = LIST(authz, deny_nothing)};
+	in = (struct wire_inbound){ .policies = LIST(authz, deny_nothing) };
 	assert_true(ask(&in, WEB).allowed);
 }
 
 static void dry_run_and_audit(void **state)
 {
-	struct wire_rule always = {0};
+	struct wire_rule always = { 0 };
 	struct wire_authz deny = {
-	    .name = S("d/d"), .action = WEFT_ACTION_DENY, .dry_run = 1, .rules = {&always, 1}};
-	struct wire_authz allow = {.name = S("d/a"), .dry_run = 1};
-	struct wire_authz audit = {
-	    .name = S("d/u"), .action = WEFT_ACTION_AUDIT, .rules = {&always, 1}};
-	struct wire_authz newer = {.name = S("d/n"), .action = 9};
-	struct wire_inbound in = {.policies = LIST(authz, deny)};
+		.name = S("d/d"), .action = WEFT_ACTION_DENY, .dry_run = 1, .rules = { &always, 1 }
+	};
+	struct wire_authz allow = { .name = S("d/a"), .dry_run = 1 };
+	struct wire_authz audit = { .name = S("d/u"),
+				    .action = WEFT_ACTION_AUDIT,
+				    .rules = { &always, 1 } };
+	struct wire_authz newer = { .name = S("d/n"), .action = 9 };
+	struct wire_inbound in = { .policies = LIST(authz, deny) };
 	struct inbound_verdict v = ask(&in, WEB);
 
 	(void)state;
 	assert_true(v.allowed && v.dry_run_denied && !v.audited);
-	in = (struct wire_inbound){.policies = LIST(authz, allow)};
+	in = (struct wire_inbound){ .policies = LIST(authz, allow) };
 	v = ask(&in, WEB);
 	assert_true(v.allowed && v.dry_run_denied); /* a dry ALLOW does not make the others deny */
-	in = (struct wire_inbound){.policies = LIST(authz, audit)};
+	in = (struct wire_inbound){ .policies = LIST(authz, audit) };
 	v = ask(&in, WEB);
 	assert_true(v.allowed && v.audited && !v.dry_run_denied);
-	in = (struct wire_inbound){.policies = LIST(authz, newer)};
+	in = (struct wire_inbound){ .policies = LIST(authz, newer) };
 	v = ask(&in, WEB);
 	assert_false(v.allowed);
 	assert_string_equal(v.policy, "d/n");
@@ -208,9 +212,9 @@ static void sources(void **state)
 	struct wire_rule not_ip = FROM(.not_ip_blocks = STRS(S("10.0.0.9")));
 	struct wire_rule broken = FROM(.ip_blocks = STRS(S("10.0.0.0/99")));
 	struct wire_rule both =
-	    FROM(.namespaces = STRS(S("default")), .ip_blocks = STRS(S("11.0.0.0/8")));
-	struct wire_rule either = {.from = LIST(source, {.namespaces = STRS(S("other"))},
-						{.ip_blocks = STRS(S("10.0.0.0/8"))})};
+		FROM(.namespaces = STRS(S("default")), .ip_blocks = STRS(S("11.0.0.0/8")));
+	struct wire_rule either = { .from = LIST(source, { .namespaces = STRS(S("other")) },
+						 { .ip_blocks = STRS(S("10.0.0.0/8")) }) };
 
 	(void)state;
 	assert_true(allows(any, WEB));
@@ -242,8 +246,8 @@ static void foreign_principals(void **state)
 {
 	struct wire_rule ns = FROM(.namespaces = STRS(S("*")));
 	struct wire_rule td = FROM(.trust_domains = STRS(S("td")));
-	static const char *const odd[] = {"td/x", "td/ns/a", "td/ns//sa/b", "td/ns/a/sa/",
-					  "td/ns/a/sa/b/c"};
+	static const char *const odd[] = { "td/x", "td/ns/a", "td/ns//sa/b", "td/ns/a/sa/",
+					   "td/ns/a/sa/b/c" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
@@ -258,11 +262,11 @@ static void trust_domain_aliases(void **state)
 	struct wire_rule local = FROM(.principals = STRS(S("cluster.local/ns/default/sa/web")));
 	struct wire_rule old = FROM(.principals = STRS(S("old.org/ns/default/sa/*")));
 	struct wire_rule foreign = FROM(.principals = STRS(S("foreign/ns/default/sa/web")));
-	struct wire_authz a = {.rules = {&local, 1}};
+	struct wire_authz a = { .rules = { &local, 1 } };
 	struct wire_inbound in = {
-	    .policies = {.v = &a, .n = 1},
-	    .trust_domain = S("new.org"),
-	    .trust_domain_aliases = STRS(S("old.org")),
+		.policies = { .v = &a, .n = 1 },
+		.trust_domain = S("new.org"),
+		.trust_domain_aliases = STRS(S("old.org")),
 	};
 
 	(void)state;
@@ -288,13 +292,14 @@ static void operations_and_conditions(void **state)
 	struct wire_rule dst = WHEN(.key = S("destination.port"), .values = STRS(S("8080")));
 	struct wire_rule src = WHEN(.key = S("source.ip"), .not_values = STRS(S("10.0.0.0/24")));
 	struct wire_rule local =
-	    WHEN(.key = S("destination.ip"), .values = STRS(S("192.168.0.0/16")));
+		WHEN(.key = S("destination.ip"), .values = STRS(S("192.168.0.0/16")));
 	struct wire_rule principal = WHEN(.key = S("source.principal"), .values = STRS(S("*/web")));
 	struct wire_rule all = {
-	    .from = LIST(source, {.namespaces = STRS(S("default"))}),
-	    .to = LIST(operation, {.ports = STRS(S("8080"))}),
-	    .when = LIST(condition, {.key = S("source.namespace"), .values = STRS(S("default"))},
-			 {.key = S("source.ip"), .values = STRS(S("10.0.0.9/32"))}),
+		.from = LIST(source, { .namespaces = STRS(S("default")) }),
+		.to = LIST(operation, { .ports = STRS(S("8080")) }),
+		.when = LIST(condition,
+			     { .key = S("source.namespace"), .values = STRS(S("default")) },
+			     { .key = S("source.ip"), .values = STRS(S("10.0.0.9/32")) }),
 	};
 
 	(void)state;
@@ -318,8 +323,9 @@ static void http_fails_closed(void **state)
 	struct wire_rule src = FROM(.principals = STRS(S(WEB)), .needs_http = 1);
 	struct wire_rule when = WHEN(.key = S("request.headers[x]"), .needs_http = 1);
 	struct wire_rule unknown = WHEN(.key = S("something.new"), .values = STRS(S("x")));
-	struct wire_rule half = {.to = LIST(operation, {.ports = STRS(S("8080")), .needs_http = 1},
-					    {.ports = STRS(S("8080"))})};
+	struct wire_rule half = { .to = LIST(operation,
+					     { .ports = STRS(S("8080")), .needs_http = 1 },
+					     { .ports = STRS(S("8080")) }) };
 
 	(void)state;
 	assert_false(allows(op, WEB));
@@ -338,17 +344,17 @@ static void http_fails_closed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(modes),
-	    cmocka_unit_test(mtls_by_port),
-	    cmocka_unit_test(strings),
-	    cmocka_unit_test(order_of_actions),
-	    cmocka_unit_test(empty_forms),
-	    cmocka_unit_test(dry_run_and_audit),
-	    cmocka_unit_test(sources),
-	    cmocka_unit_test(foreign_principals),
-	    cmocka_unit_test(trust_domain_aliases),
-	    cmocka_unit_test(operations_and_conditions),
-	    cmocka_unit_test(http_fails_closed),
+		cmocka_unit_test(modes),
+		cmocka_unit_test(mtls_by_port),
+		cmocka_unit_test(strings),
+		cmocka_unit_test(order_of_actions),
+		cmocka_unit_test(empty_forms),
+		cmocka_unit_test(dry_run_and_audit),
+		cmocka_unit_test(sources),
+		cmocka_unit_test(foreign_principals),
+		cmocka_unit_test(trust_domain_aliases),
+		cmocka_unit_test(operations_and_conditions),
+		cmocka_unit_test(http_fails_closed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

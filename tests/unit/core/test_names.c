@@ -22,8 +22,9 @@ static int map_memory(void **state)
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (mem == MAP_FAILED)
 		return -1;
-	mem->shm = (struct weft_shm){
-	    .magic = WEFT_SHM_NAMES, .layout = WEFT_SHM_LAYOUT, .size = sizeof(*mem)};
+	mem->shm = (struct weft_shm){ .magic = WEFT_SHM_NAMES,
+				      .layout = WEFT_SHM_LAYOUT,
+				      .size = sizeof(*mem) };
 	return 0;
 }
 
@@ -36,7 +37,7 @@ static int unmap_memory(void **state)
 static struct weft_names_address address(const char *cidr, uint16_t port, enum weft_names_kind kind,
 					 uint32_t service)
 {
-	struct weft_names_address a = {.port = port, .kind = kind, .service = service};
+	struct weft_names_address a = { .port = port, .kind = kind, .service = service };
 
 	assert_int_equal(cidr_parse(&a.cidr, cidr), 0);
 	return a;
@@ -48,7 +49,7 @@ static int64_t publish(const struct weft_names_service *s, uint32_t n,
 {
 	uint64_t seq = atomic_load(&mem->seq);
 	int64_t r =
-	    names_build(mem->half[(seq + 1) & 1], WEFT_NAMES_HALF, "cluster.local", s, n, a, m);
+		names_build(mem->half[(seq + 1) & 1], WEFT_NAMES_HALF, "cluster.local", s, n, a, m);
 
 	if (r > 0)
 		atomic_store(&mem->seq, seq + 1);
@@ -79,10 +80,10 @@ static const char *by_addr(const char *text, uint16_t port, uint64_t netns,
 static void names_in_all_forms(void **state)
 {
 	struct weft_names_service s[] = {
-	    {.name = "orders.default", .external = false},
-	    {.name = "orders.shop"},
-	    {.name = "api.example.com", .external = true},
-	    {.name = "orders.default", .external = true}, /* second of two: never found */
+		{ .name = "orders.default", .external = false },
+		{ .name = "orders.shop" },
+		{ .name = "api.example.com", .external = true },
+		{ .name = "orders.default", .external = true }, /* second of two: never found */
 	};
 	struct weft_names_service out;
 
@@ -109,17 +110,18 @@ static void names_in_all_forms(void **state)
 
 static void addresses_by_precedence(void **state)
 {
-	struct weft_names_service s[] = {
-	    {.name = "a.default"}, {.name = "b.default"}, {.name = "c.default"}};
+	struct weft_names_service s[] = { { .name = "a.default" },
+					  { .name = "b.default" },
+					  { .name = "c.default" } };
 	struct weft_names_address v[] = {
-	    address("10.0.0.1", 80, WEFT_NAMES_ENDPOINT, 0),
-	    address("10.0.0.1", 80, WEFT_NAMES_ADDRESS, 1),
-	    address("10.0.0.1", 0, WEFT_NAMES_ADDRESS, 2),
-	    address("10.0.0.0/8", 0, WEFT_NAMES_ADDRESS, 0),
-	    address("10.0.0.0/24", 0, WEFT_NAMES_ADDRESS, 1),
-	    address("10.0.0.0/24", 443, WEFT_NAMES_ADDRESS, 2),
-	    address("239.240.0.1", 0, WEFT_NAMES_VIP, 0),
-	    address("fd00::1", 9, WEFT_NAMES_ENDPOINT, 1),
+		address("10.0.0.1", 80, WEFT_NAMES_ENDPOINT, 0),
+		address("10.0.0.1", 80, WEFT_NAMES_ADDRESS, 1),
+		address("10.0.0.1", 0, WEFT_NAMES_ADDRESS, 2),
+		address("10.0.0.0/8", 0, WEFT_NAMES_ADDRESS, 0),
+		address("10.0.0.0/24", 0, WEFT_NAMES_ADDRESS, 1),
+		address("10.0.0.0/24", 443, WEFT_NAMES_ADDRESS, 2),
+		address("239.240.0.1", 0, WEFT_NAMES_VIP, 0),
+		address("fd00::1", 9, WEFT_NAMES_ENDPOINT, 1),
 	};
 	enum weft_names_kind kind;
 
@@ -142,10 +144,10 @@ static void addresses_by_precedence(void **state)
 
 static void loopback_is_seen_in_its_namespace_only(void **state)
 {
-	struct weft_names_service s[] = {{.name = "a.default"}, {.name = "b.default"}};
+	struct weft_names_service s[] = { { .name = "a.default" }, { .name = "b.default" } };
 	struct weft_names_address v[] = {
-	    address("127.0.0.1", 80, WEFT_NAMES_ENDPOINT, 0),
-	    address("127.0.0.1", 80, WEFT_NAMES_ENDPOINT, 1),
+		address("127.0.0.1", 80, WEFT_NAMES_ENDPOINT, 0),
+		address("127.0.0.1", 80, WEFT_NAMES_ENDPOINT, 1),
 	};
 	enum weft_names_kind kind;
 
@@ -176,7 +178,7 @@ static void many(void **state)
 	}
 	assert_true(publish(s, N, v, 2 * N) > 0);
 	for (uint32_t i = 0; i < N; i++) {
-		struct weft_addr a = {.port = 80};
+		struct weft_addr a = { .port = 80 };
 
 		assert_int_equal(names_find(mem, sizeof(*mem), s[i].name, NULL, &out), 0);
 		assert_string_equal(out.name, s[i].name);
@@ -192,7 +194,7 @@ static void many(void **state)
 
 static void build_is_bounded(void **state)
 {
-	struct weft_names_service s = {.name = "a.default"};
+	struct weft_names_service s = { .name = "a.default" };
 	struct weft_names_address v = address("10.0.0.1", 80, WEFT_NAMES_ENDPOINT, 0);
 	uint8_t *half = aligned_alloc(8, 4096);
 	int64_t full = names_build(half, 4096, "cluster.local", &s, 1, &v, 1);
@@ -286,10 +288,10 @@ static atomic_bool stop;
 
 static void *writer(void *arg)
 {
-	struct weft_names_service s[2] = {{.name = "even.default"}, {.name = "same.default"}};
+	struct weft_names_service s[2] = { { .name = "even.default" }, { .name = "same.default" } };
 
 	for (unsigned i = 0; !atomic_load(&stop); i++) {
-		strcpy(s[0].name, i & 1 ? "odd.default" : "even.default");
+		snprintf(s[0].name, sizeof(s[0].name), "%s.default", i & 1 ? "odd" : "even");
 		s[1].external = i & 1;
 		s[1].vip4.ip[0] = s[1].vip4.ip[15] = (uint8_t)i;
 		publish(s, 2, NULL, 0);
@@ -301,7 +303,7 @@ static void *writer(void *arg)
  * never a mixture. */
 static void readers_beside_a_writer(void **state)
 {
-	struct weft_names_service s[1] = {{.name = "same.default"}}, out;
+	struct weft_names_service s[1] = { { .name = "same.default" } }, out;
 	pthread_t t;
 	int found = 0;
 
@@ -327,7 +329,7 @@ static void readers_beside_a_writer(void **state)
 
 static void buckets(void **state)
 {
-	unsigned seen[WEFT_GENERATIONS] = {0}, most = 0;
+	unsigned seen[WEFT_GENERATIONS] = { 0 }, most = 0;
 	char name[64];
 
 	(void)state;
@@ -346,16 +348,16 @@ static void buckets(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup_teardown(names_in_all_forms, map_memory, unmap_memory),
-	    cmocka_unit_test_setup_teardown(addresses_by_precedence, map_memory, unmap_memory),
-	    cmocka_unit_test_setup_teardown(loopback_is_seen_in_its_namespace_only, map_memory,
-					    unmap_memory),
-	    cmocka_unit_test_setup_teardown(many, map_memory, unmap_memory),
-	    cmocka_unit_test(build_is_bounded),
-	    cmocka_unit_test_setup_teardown(foreign_memory, map_memory, unmap_memory),
-	    cmocka_unit_test_setup_teardown(damaged_memory, map_memory, unmap_memory),
-	    cmocka_unit_test_setup_teardown(readers_beside_a_writer, map_memory, unmap_memory),
-	    cmocka_unit_test(buckets),
+		cmocka_unit_test_setup_teardown(names_in_all_forms, map_memory, unmap_memory),
+		cmocka_unit_test_setup_teardown(addresses_by_precedence, map_memory, unmap_memory),
+		cmocka_unit_test_setup_teardown(loopback_is_seen_in_its_namespace_only, map_memory,
+						unmap_memory),
+		cmocka_unit_test_setup_teardown(many, map_memory, unmap_memory),
+		cmocka_unit_test(build_is_bounded),
+		cmocka_unit_test_setup_teardown(foreign_memory, map_memory, unmap_memory),
+		cmocka_unit_test_setup_teardown(damaged_memory, map_memory, unmap_memory),
+		cmocka_unit_test_setup_teardown(readers_beside_a_writer, map_memory, unmap_memory),
+		cmocka_unit_test(buckets),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

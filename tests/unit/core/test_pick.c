@@ -41,9 +41,9 @@ static void assert_share(unsigned count, double p)
 
 static void route_by_weight(void **state)
 {
-	struct wire_cluster c[3] = {{.weight = 90}, {.weight = 0}, {.weight = 10}};
-	struct wire_service s = {.clusters = {c, 3}};
-	unsigned count[3] = {0};
+	struct wire_cluster c[3] = { { .weight = 90 }, { .weight = 0 }, { .weight = 10 } };
+	struct wire_service s = { .clusters = { c, 3 } };
+	unsigned count[3] = { 0 };
 
 	(void)state;
 	for (int i = 0; i < N; i++)
@@ -57,8 +57,8 @@ static void route_by_weight(void **state)
 
 static void route_without_weight(void **state)
 {
-	struct wire_cluster c[2] = {{.weight = 0}, {.weight = 0}};
-	struct wire_service s = {.clusters = {c, 2}};
+	struct wire_cluster c[2] = { { .weight = 0 }, { .weight = 0 } };
+	struct wire_service s = { .clusters = { c, 2 } };
 
 	(void)state;
 	assert_int_equal(route_pick(&s, rnd()), -ENOENT);
@@ -83,8 +83,8 @@ static struct cluster *cluster_new(uint32_t n, enum weft_lb lb)
 {
 	struct cluster *c = calloc(1, sizeof(*c));
 
-	c->c = (struct wire_cluster){.lb = lb, .endpoints = {c->e, n}};
-	c->b = (struct balance){.n = n, .active = c->active};
+	c->c = (struct wire_cluster){ .lb = lb, .endpoints = { c->e, n } };
+	c->b = (struct balance){ .n = n, .active = c->active };
 	for (uint32_t i = 0; i < n; i++)
 		c->e[i].weight = 1;
 	return c;
@@ -92,13 +92,13 @@ static struct cluster *cluster_new(uint32_t n, enum weft_lb lb)
 
 static void weights_hold_under_every_policy(void **state)
 {
-	static const enum weft_lb all[] = {WEFT_LB_LEAST_REQUEST, WEFT_LB_ROUND_ROBIN,
-					   WEFT_LB_RANDOM};
+	static const enum weft_lb all[] = { WEFT_LB_LEAST_REQUEST, WEFT_LB_ROUND_ROBIN,
+					    WEFT_LB_RANDOM };
 
 	(void)state;
 	for (size_t k = 0; k < 3; k++) {
 		struct cluster *c = cluster_new(4, all[k]);
-		unsigned count[4] = {0};
+		unsigned count[4] = { 0 };
 
 		c->e[0].weight = 0; /* as 1 */
 		c->e[1].weight = 2;
@@ -143,7 +143,7 @@ static void least_request_prefers_the_idle(void **state)
 	for (int i = 0; i < N; i++)
 		busy += endpoint_pick(&c->c, &c->b, NULL, rnd()) == 0;
 	assert_share(busy, 0.25); /* only if both draws were the busy one */
-	c->e[0].weight = 10;	  /* ten times the weight may hold ten times the connections */
+	c->e[0].weight = 10;      /* ten times the weight may hold ten times the connections */
 	c->b.weight_max = 0;
 	c->active[1] = 1;
 	busy = 0;
@@ -180,7 +180,7 @@ static void round_robin_takes_turns(void **state)
 	/* 1:3 comes interleaved, and exactly so. */
 	c->c.endpoints.n = 2;
 	c->e[1].weight = 3;
-	c->b = (struct balance){.n = 2, .active = c->active};
+	c->b = (struct balance){ .n = 2, .active = c->active };
 	int turns = 0, run = 0, longest = 0;
 	for (int i = 0; i < 400; i++) {
 		int e = endpoint_pick(&c->c, &c->b, NULL, 0);
@@ -196,13 +196,13 @@ static void round_robin_takes_turns(void **state)
 
 static void tried_ones_are_left_out(void **state)
 {
-	static const enum weft_lb all[] = {WEFT_LB_LEAST_REQUEST, WEFT_LB_ROUND_ROBIN,
-					   WEFT_LB_RANDOM, WEFT_LB_PASSTHROUGH, (enum weft_lb)99};
+	static const enum weft_lb all[] = { WEFT_LB_LEAST_REQUEST, WEFT_LB_ROUND_ROBIN,
+					    WEFT_LB_RANDOM, WEFT_LB_PASSTHROUGH, (enum weft_lb)99 };
 
 	(void)state;
 	for (size_t k = 0; k < sizeof(all) / sizeof(all[0]); k++) {
 		struct cluster *c = cluster_new(130, all[k]);
-		uint64_t tried[3] = {0};
+		uint64_t tried[3] = { 0 };
 
 		c->e[64].weight = 100000;
 		for (int i = 0; i < 130; i++) {
@@ -227,7 +227,7 @@ static void nothing_to_pick(void **state)
 	assert_int_equal(endpoint_pick(&c->c, NULL, NULL, rnd()), 0); /* no counters */
 	c->c.lb = WEFT_LB_ROUND_ROBIN;
 	assert_int_equal(endpoint_pick(&c->c, NULL, NULL, rnd()), 0);
-	c->b = (struct balance){.n = 0}; /* fewer counters than endpoints */
+	c->b = (struct balance){ .n = 0 }; /* fewer counters than endpoints */
 	c->c.lb = WEFT_LB_LEAST_REQUEST;
 	assert_int_equal(endpoint_pick(&c->c, &c->b, NULL, rnd()), 0);
 	free(c);
@@ -236,15 +236,15 @@ static void nothing_to_pick(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup(route_by_weight, seed),
-	    cmocka_unit_test_setup(route_without_weight, seed),
-	    cmocka_unit_test_setup(weights_hold_under_every_policy, seed),
-	    cmocka_unit_test_setup(weights_far_apart, seed),
-	    cmocka_unit_test_setup(least_request_prefers_the_idle, seed),
-	    cmocka_unit_test_setup(least_request_spreads, seed),
-	    cmocka_unit_test_setup(round_robin_takes_turns, seed),
-	    cmocka_unit_test_setup(tried_ones_are_left_out, seed),
-	    cmocka_unit_test_setup(nothing_to_pick, seed),
+		cmocka_unit_test_setup(route_by_weight, seed),
+		cmocka_unit_test_setup(route_without_weight, seed),
+		cmocka_unit_test_setup(weights_hold_under_every_policy, seed),
+		cmocka_unit_test_setup(weights_far_apart, seed),
+		cmocka_unit_test_setup(least_request_prefers_the_idle, seed),
+		cmocka_unit_test_setup(least_request_spreads, seed),
+		cmocka_unit_test_setup(round_robin_takes_turns, seed),
+		cmocka_unit_test_setup(tried_ones_are_left_out, seed),
+		cmocka_unit_test_setup(nothing_to_pick, seed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

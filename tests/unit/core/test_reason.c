@@ -33,8 +33,8 @@ static void unknown_answers_as_none(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(each_has_name_text_and_errno),
-	    cmocka_unit_test(unknown_answers_as_none),
+		cmocka_unit_test(each_has_name_text_and_errno),
+		cmocka_unit_test(unknown_answers_as_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

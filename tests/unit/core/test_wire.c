@@ -15,29 +15,30 @@
 /* A service with every kind of field in it. */
 static struct wire_service sample(void)
 {
-	static uint8_t ip[16] = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 7};
+	static uint8_t ip[16] = { [10] = 0xff, [11] = 0xff, [12] = 10, [15] = 7 };
 	static struct wire_endpoint endpoints[2];
 	static struct wire_str ids[2], depends[1];
 	static struct wire_cluster clusters[1];
 
 	for (int i = 0; i < 2; i++)
-		endpoints[i] = (struct wire_endpoint){
-		    .address = {ip, 16}, .port = 8080 + (uint64_t)i, .weight = 1};
+		endpoints[i] = (struct wire_endpoint){ .address = { ip, 16 },
+						       .port = 8080 + (uint64_t)i,
+						       .weight = 1 };
 	endpoints[1].entry = wire_str_of("default/orders-1");
 	ids[0] = wire_str_of("spiffe://cluster.local/ns/default/sa/orders");
 	ids[1] = wire_str_of("");
 	depends[0] = wire_str_of("billing.default");
 	clusters[0] = (struct wire_cluster){
-	    .host = wire_str_of("orders.default"),
-	    .weight = UINT64_MAX,
-	    .identities = {ids, 2},
-	    .endpoints = {endpoints, 2},
+		.host = wire_str_of("orders.default"),
+		.weight = UINT64_MAX,
+		.identities = { ids, 2 },
+		.endpoints = { endpoints, 2 },
 	};
 	return (struct wire_service){
-	    .name = wire_str_of("orders.default"),
-	    .generation = 300,
-	    .clusters = {clusters, 1},
-	    .depends = {depends, 1},
+		.name = wire_str_of("orders.default"),
+		.generation = 300,
+		.clusters = { clusters, 1 },
+		.depends = { depends, 1 },
 	};
 }
 
@@ -71,10 +72,10 @@ static void round_trip(void **state)
 
 static void nested_one_and_numbers(void **state)
 {
-	struct wire_inbound inbound = {.mtls = 3};
-	struct wire_identity in = {.inbound = &inbound, .spiffe = wire_str_of("x")}, out;
-	uint64_t ports[] = {1, 127, 128, 65535, 70000, UINT64_C(1) << 40};
-	struct wire_welcome w = {.ports = {ports, 6}}, w2;
+	struct wire_inbound inbound = { .mtls = 3 };
+	struct wire_identity in = { .inbound = &inbound, .spiffe = wire_str_of("x") }, out;
+	uint64_t ports[] = { 1, 127, 128, 65535, 70000, UINT64_C(1) << 40 };
+	struct wire_welcome w = { .ports = { ports, 6 } }, w2;
 	const char *why = NULL;
 	uint8_t *bytes;
 	void *block;
@@ -98,7 +99,7 @@ static void nested_one_and_numbers(void **state)
 
 static void zero_is_one_byte(void **state)
 {
-	struct wire_service zero = {0}, out;
+	struct wire_service zero = { 0 }, out;
 	const char *why = NULL;
 	uint8_t *bytes;
 	void *block;
@@ -117,7 +118,7 @@ static void encode_is_bounded(void **state)
 {
 	struct wire_service in = sample();
 	struct wire_str many = wire_str_of("");
-	struct wire_service lists = {.depends = {&many, WEFT_LIST_MAX + 1}};
+	struct wire_service lists = { .depends = { &many, WEFT_LIST_MAX + 1 } };
 	uint8_t *bytes;
 	size_t len, full;
 
@@ -205,9 +206,9 @@ static void speaks_msgpack(void **state)
 	msgpack_pack_uint64(&pk, 8080);
 	msgpack_pack_uint64(&pk, 3);
 	msgpack_pack_uint64(&pk, UINT64_MAX);
-	assert_int_equal(
-	    wire_decode(&wire_schema_listener, (uint8_t *)buf.data, buf.size, &out, &block, &why),
-	    0);
+	assert_int_equal(wire_decode(&wire_schema_listener, (uint8_t *)buf.data, buf.size, &out,
+				     &block, &why),
+			 0);
 	assert_int_equal(out.port, 8080);
 	assert_true(out.cookie == UINT64_MAX);
 	free(block);
@@ -225,7 +226,7 @@ static void refuse(const struct wire_schema *schema, const char *bytes, size_t l
 	const char *why = NULL;
 	void *block = &out;
 	uint8_t *exact =
-	    malloc(len ? len : 1); /* so that a sanitizer sees the first byte too many */
+		malloc(len ? len : 1); /* so that a sanitizer sees the first byte too many */
 
 	memcpy(exact, bytes, len);
 	assert_int_equal(wire_decode(schema, exact, len, &out, &block, &why), -EPROTO);
@@ -234,7 +235,7 @@ static void refuse(const struct wire_schema *schema, const char *bytes, size_t l
 	free(exact);
 }
 
-#define REFUSE(schema, literal, want)                                                              \
+#define REFUSE(schema, literal, want) \
 	refuse(&wire_schema_##schema, literal, sizeof(literal) - 1, want)
 
 static void malformed(void **state)
@@ -287,8 +288,8 @@ static void bombs(void **state)
 	memcpy(b, "\x81\x06\xdd\x00\x01\x00\x01", 7); /* one string too many */
 	memset(b + 7, 0xa0, WEFT_LIST_MAX + 1);
 	assert_int_equal(
-	    wire_decode(&wire_schema_service, b, 7 + WEFT_LIST_MAX + 1, &out, &block, &why),
-	    -EPROTO);
+		wire_decode(&wire_schema_service, b, 7 + WEFT_LIST_MAX + 1, &out, &block, &why),
+		-EPROTO);
 	assert_string_equal(why, "list has too many elements");
 
 	/* 15 clusters of 65,000 empty endpoints: a megabyte that would become a hundred. */
@@ -339,8 +340,8 @@ static void damage(void **state)
 			for (uint32_t c = 0; c < out.clusters.n; c++)
 				for (uint32_t e = 0; e < out.clusters.v[c].endpoints.n; e++)
 					assert_int_equal(
-					    strlen(out.clusters.v[c].endpoints.v[e].entry.p),
-					    out.clusters.v[c].endpoints.v[e].entry.n);
+						strlen(out.clusters.v[c].endpoints.v[e].entry.p),
+						out.clusters.v[c].endpoints.v[e].entry.n);
 		}
 		free(block);
 	}
@@ -377,15 +378,15 @@ static void frames(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(round_trip),
-	    cmocka_unit_test(nested_one_and_numbers),
-	    cmocka_unit_test(zero_is_one_byte),
-	    cmocka_unit_test(encode_is_bounded),
-	    cmocka_unit_test(speaks_msgpack),
-	    cmocka_unit_test(malformed),
-	    cmocka_unit_test(bombs),
-	    cmocka_unit_test(damage),
-	    cmocka_unit_test(frames),
+		cmocka_unit_test(round_trip),
+		cmocka_unit_test(nested_one_and_numbers),
+		cmocka_unit_test(zero_is_one_byte),
+		cmocka_unit_test(encode_is_bounded),
+		cmocka_unit_test(speaks_msgpack),
+		cmocka_unit_test(malformed),
+		cmocka_unit_test(bombs),
+		cmocka_unit_test(damage),
+		cmocka_unit_test(frames),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
