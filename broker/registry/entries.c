@@ -215,7 +215,7 @@ static struct entry *entry_new(const struct registry *r, const struct process *p
 
 static bool is_announced(const struct process *p, const struct listener *l)
 {
-	return p->service[0] && l->endpoint && !is_second_half(p, l);
+	return p->service[0] && l->endpoint && !l->withdrawn && !is_second_half(p, l);
 }
 
 static void want_process(const struct registry *r, const struct process *p, struct strmap *wanted)

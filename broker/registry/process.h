@@ -34,6 +34,7 @@ struct listener {
 	uint64_t since;
 	uint64_t netns;
 	bool ipv6, v6only;
+	double withdrawn; /* loop time of a DEREGISTER, while the kernel has it still; 0: none */
 	bool endpoint; /* announced; else a port that WEFT_SERVICE does not name */
 };
 

@@ -197,7 +197,8 @@ void registry_defer(struct registry *r, struct process *p);
  * -EACCES with *why: the kernel does not show that listener; -ENOBUFS; -ENOMEM. */
 int registry_listen(struct registry *r, struct process *p, const struct proc_facts *peer,
 		    const struct wire_listener *l, const char **entry, const char **why);
-void registry_unlisten(struct registry *r, struct process *p, const struct wire_listener *l);
+void registry_unlisten(struct registry *r, struct process *p, const struct proc_facts *peer,
+		       const struct wire_listener *l);
 /* Whether virtual addresses are still being asked for; `settled` (one per registry) is called when they are there. */
 bool registry_is_settling(const struct registry *r);
 void registry_on_settled(struct registry *r, void (*settled)(void *arg), void *arg);
