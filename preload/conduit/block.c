@@ -46,23 +46,28 @@ static bool signals_restart(void)
 	return true;
 }
 
-int block_wait(int fd, short events, int64_t deadline_ms)
+int block_wait_once(int fd, short events, int64_t deadline_ms)
 {
 	struct pollfd p = { .fd = fd, .events = events };
+	int64_t left = deadline_ms == INT64_MAX ? 0 : deadline_ms - clock_now_ms();
+	struct timespec t = { .tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000 };
 	int saved = errno;
 	int r;
 
-	for (;;) {
-		int64_t left = deadline_ms == INT64_MAX ? 0 : deadline_ms - clock_now_ms();
-		struct timespec t = { .tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000 };
-
-		if (left < 0)
-			return -ETIMEDOUT;
-		r = sys.ppoll(&p, 1, deadline_ms == INT64_MAX ? NULL : &t, NULL);
-		if (r >= 0 || errno != EINTR || !signals_restart())
-			break;
-	}
+	if (left < 0)
+		return -ETIMEDOUT;
+	r = sys.ppoll(&p, 1, deadline_ms == INT64_MAX ? NULL : &t, NULL);
 	r = r > 0 ? 0 : r == 0 ? -ETIMEDOUT : -errno;
 	errno = saved;
+	return r;
+}
+
+int block_wait(int fd, short events, int64_t deadline_ms)
+{
+	int r;
+
+	do
+		r = block_wait_once(fd, events, deadline_ms);
+	while (r == -EINTR && signals_restart());
 	return r;
 }

@@ -13,5 +13,7 @@ int64_t block_deadline(int fd, int option);
 /* Waits for `events` until `deadline_ms` (CLOCK_MONOTONIC). 0; -ETIMEDOUT; -EINTR unless every handler of the process
  * asked for SA_RESTART. A cancellation point; no lock may be held. */
 int block_wait(int fd, short events, int64_t deadline_ms);
+/* The same for a call that has taken a part already: any handler ends it. */
+int block_wait_once(int fd, short events, int64_t deadline_ms);
 
 #endif

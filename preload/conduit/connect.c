@@ -125,8 +125,8 @@ int direct_connect(struct conn **pc, int fd, int family, const struct sockaddr *
 		conn_move(c, CONN_PLAIN);
 	if (r)
 		return r;
-	if (!is_stream(fd))
-		return -ENETUNREACH; /* a datagram to a virtual address would be sent as multicast */
+	if (!is_stream(fd)) /* a datagram to a virtual address would be sent as multicast */
+		return kind == WEFT_NAMES_VIP ? -ENETUNREACH : CONDUIT_PASS;
 	if (!c)
 		c = *pc = conn_new(fd, family);
 	if (!c)

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "conduit/admit.h"
@@ -11,6 +12,8 @@
 #include "conduit/share.h"
 #include "sys/clock.h"
 #include "sys/sys.h"
+
+#define WAIT_SMALL 512 /* bytes that every receive buffer holds */
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -35,7 +38,7 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 		case CONN_PLAIN:
 			return CONDUIT_PASS;
 		case CONN_FAILED:
-			return c->so_error ? -c->so_error : c->server ? -ECONNRESET : CONDUIT_PASS;
+			return c->so_error ? -c->so_error : writes ? CONDUIT_PASS : CONDUIT_END;
 		case CONN_CLOSED:
 			return -EBADF;
 		default:
@@ -59,21 +62,42 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 	}
 }
 
-/* Waits as recv() itself would: in the kernel, until the bytes that are missing are there. 0: look again. */
+/* Waits as recv() itself would: in the kernel, until it holds `need` bytes or the stream ends. How many it holds, or
+ * -errno. */
+static ssize_t wait_for(int fd, size_t need)
+{
+	int saved = errno;
+	ssize_t n = sys.recv(fd, NULL, need, MSG_PEEK | MSG_TRUNC | MSG_WAITALL);
+
+	if (n < 0)
+		n = -errno;
+	errno = saved;
+	return n;
+}
+
+/* The same until what the session lacks is there, or as much of it as a small receive buffer takes. */
 static int wait_bytes(struct conn *c, int fd)
 {
 	size_t need = session_need(c->session);
-	int saved = errno;
+	int size = 0;
+	socklen_t len = sizeof(size);
 	ssize_t n;
-	int r = 0;
 
-	if (need < RECORD_HEADER)
-		need = RECORD_HEADER;
-	n = sys.recv(fd, NULL, need, MSG_PEEK | MSG_TRUNC | MSG_WAITALL);
-	if (n < 0)
-		r = -errno;
-	errno = saved;
-	return r;
+	if (need > WAIT_SMALL) {
+		sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVBUF, (long)&size, (long)&len, 0);
+		need = (size_t)size / 4 < need ? (size_t)size / 4 : need;
+	}
+	n = wait_for(fd, need < RECORD_HEADER ? RECORD_HEADER : need);
+	return n < 0 ? (int)n : 0;
+}
+
+/* MSG_PEEK | MSG_WAITALL saw too little. Is there more to come? */
+static bool wait_more(int fd)
+{
+	int have = 0;
+
+	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
+	return wait_for(fd, (size_t)have + 1) > have;
 }
 
 static size_t iov_length(const struct iovec *iov, int n)
@@ -96,7 +120,9 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 	for (;;) {
 		r = enter(c, fd, flags, false);
 		if (r)
-			break;
+			return done ? (ssize_t)done : r == CONDUIT_END ? 0 : r;
+		if (!n && session_ready(c->session, &c->aead, fd))
+			return 0; /* recv(2) of nothing waits for something all the same */
 		if (c->waits && !done && !(flags & MSG_DONTWAIT) && session_is_dry(c->session)) {
 			r = wait_bytes(c, fd);
 			if (r < 0)
@@ -109,14 +135,20 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 			continue;
 		if (r > 0)
 			done += (size_t)r;
-		if (r == 0 || done == n || (r > 0 && !(flags & MSG_WAITALL)) || (flags & MSG_PEEK && done))
+		if (flags & MSG_PEEK && flags & MSG_WAITALL && r > 0 && done < n && block_may(fd, flags) && wait_more(fd)) {
+			done = 0;
+			continue;
+		}
+		if ((r == 0 && n) || (n && done == n) || (r > 0 && !(flags & MSG_WAITALL)) || (flags & MSG_PEEK && done))
 			break;
 		if (r < 0 && r != -EAGAIN)
 			break;
+		if (!n)
+			r = -EAGAIN;
 		c->waits = block_may(fd, flags);
 		if (!c->waits)
 			break;
-		w = wait_bytes(c, fd);
+		w = done ? block_wait_once(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO)) : wait_bytes(c, fd);
 		if (w < 0) {
 			r = w;
 			break;
@@ -160,6 +192,8 @@ int direct_shutdown(struct conn *c, int fd, int how)
 {
 	if (conn_state(c) == CONN_OPEN && how != SHUT_RD)
 		session_alert(c->session, &c->aead, fd, 0);
+	if (conn_state(c) == CONN_OPEN && how != SHUT_WR)
+		c->session->rx_shut = true;
 	return (int)sys_call(SYS_shutdown, fd, how, 0, 0, 0, 0);
 }
 
@@ -181,16 +215,28 @@ ssize_t direct_unread(struct conn *c, int fd)
 	}
 }
 
+/* SO_RCVLOWAT of the program's own, in plaintext. */
+static bool reaches_mark(struct conn *c, int fd)
+{
+	int have = 0;
+
+	if (c->app_lowat <= 1 || session_unread(c->session, &c->aead, fd) >= c->app_lowat || !session_is_dry(c->session))
+		return true;
+	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
+	session_set_lowat(c->session, fd, (uint32_t)have + 1);
+	return false;
+}
+
 short direct_events(struct conn *c, int fd, short events)
 {
-	if (conn_state(c) == CONN_FAILED && c->so_error)
-		return events | POLLERR;
+	if (conn_state(c) == CONN_FAILED && !c->server && c->so_error) /* as a socket whose connect() failed */
+		return events | POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLERR | POLLHUP | POLLRDHUP;
 	if (conn_state(c) != CONN_OPEN)
 		return events;
 	if (events & POLLOUT && session_flush(c->session, fd) == -EAGAIN)
 		events &= (short)~(POLLOUT | POLLWRNORM);
 	if (events & (POLLIN | POLLRDNORM) && !(events & (POLLERR | POLLHUP | POLLRDHUP)) &&
-	    !session_ready(c->session, &c->aead, fd))
+	    (!session_ready(c->session, &c->aead, fd) || !reaches_mark(c, fd)))
 		events &= (short)~(POLLIN | POLLRDNORM);
 	return events;
 }
@@ -211,26 +257,33 @@ int direct_error(struct conn *c, int fd)
 		return err;
 	}
 	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, (long)&err, (long)&len, 0);
+	if (err)
+		c->session->rx_eof = true; /* told: what follows is the end, and no truncation */
 	return err;
 }
 
-static bool lingers_zero(int fd)
+/* close() will send RST: bytes were not read, or SO_LINGER is 0. */
+static bool resets(int fd)
 {
 	struct linger l = { 0 };
 	socklen_t len = sizeof(l);
+	int have = 0;
 
-	return sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, (long)&l, (long)&len, 0) == 0 && l.l_onoff &&
-	       !l.l_linger;
+	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
+	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, (long)&l, (long)&len, 0);
+	return have > 0 || (l.l_onoff && !l.l_linger);
 }
 
 void direct_close(struct conn *c, int fd)
 {
 	lock_take(&c->lock);
-	if (conn_state(c) == CONN_OPEN && share_is_last(c) && !lingers_zero(fd)) {
+	if (conn_state(c) == CONN_OPEN && share_is_last(c)) {
 		session_drain_end(c->session, &c->aead, fd);
-		if (!c->session->error)
-			session_alert(c->session, &c->aead, fd, 0);
-		sys_call(SYS_shutdown, fd, SHUT_WR, 0, 0, 0, 0);
+		if (!resets(fd)) {
+			if (!c->session->error)
+				session_alert(c->session, &c->aead, fd, 0);
+			sys_call(SYS_shutdown, fd, SHUT_WR, 0, 0, 0, 0);
+		}
 	} else if (conn_is_stepping(c) && share_is_last(c)) {
 		sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0, 0, 0);
 	}

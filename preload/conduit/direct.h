@@ -7,6 +7,7 @@
 #include "conduit/conn.h"
 
 #define CONDUIT_PASS (-4096)
+#define CONDUIT_END (-4097) /* of enter(): a read says 0 */
 
 /* connect(2) for a TCP socket. *c is the connection that the fd leads to, or NULL; a new one may be stored there. */
 int direct_connect(struct conn **c, int fd, int family, const struct sockaddr *addr, socklen_t len);

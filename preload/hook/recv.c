@@ -1,6 +1,5 @@
 /* Reading: read, readv, recv, recvfrom, recvmsg, recvmmsg and their fortified and positioned forms. */
-#include <string.h>
-#include <sys/syscall.h>
+#include <limits.h>
 
 #include "hook/hook.h"
 #include "sys/pool.h"
@@ -27,7 +26,7 @@ static ssize_t recv_one(struct conn *c, int fd, void *buf, size_t n, int flags)
 
 HOOK_EXPORT ssize_t read(int fd, void *buf, size_t n)
 {
-	struct conn *c = table_conn(fd);
+	struct conn *c = n ? table_conn(fd) : NULL; /* read(2) of nothing never waits */
 	int saved = errno;
 	ssize_t r;
 
@@ -79,8 +78,15 @@ HOOK_EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int
 
 static ssize_t recv_vector(struct conn *c, int fd, const struct iovec *iov, int n, int flags)
 {
-	ssize_t r = n < 0 || n > 1024 ? -EINVAL : direct_recv(c, fd, iov, n, flags);
+	int i = 0;
+	ssize_t r;
 
+	while (i < n && !iov[i].iov_len)
+		i++;
+	if (n < 0 || n > IOV_MAX)
+		r = -EINVAL;
+	else
+		r = i == n ? 0 : direct_recv(c, fd, iov, n, flags); /* readv(2) of nothing never waits */
 	conn_put(c);
 	return r;
 }
@@ -124,7 +130,7 @@ static ssize_t recv_message(struct conn *c, int fd, struct msghdr *msg, int flag
 			n += msg->msg_iov[i].iov_len;
 		r = recv_discard(c, fd, n, flags);
 	} else {
-		r = msg->msg_iovlen > 1024 ? -EMSGSIZE
+		r = msg->msg_iovlen > IOV_MAX ? -EMSGSIZE
 					   : direct_recv(c, fd, msg->msg_iov, (int)msg->msg_iovlen, flags);
 	}
 	if (r >= 0) {

@@ -1,9 +1,11 @@
 /* Writing: write, writev, send, sendto, sendmsg, sendmmsg, sendfile, splice. */
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "conduit/splice.h"
 #include "hook/hook.h"
 #include "sys/pool.h"
 
@@ -63,7 +65,7 @@ HOOK_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const s
 
 static ssize_t send_vector(struct conn *c, int fd, const struct iovec *iov, int n, int flags)
 {
-	ssize_t r = n < 0 || n > 1024 ? -EINVAL : direct_send(c, fd, iov, n, flags);
+	ssize_t r = n < 0 || n > IOV_MAX ? -EINVAL : direct_send(c, fd, iov, n, flags);
 
 	conn_put(c);
 	return r;
@@ -190,15 +192,19 @@ HOOK_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t n)
 	return sendfile64(out, in, off, n);
 }
 
-/* The kernel would move bytes that it cannot seal: EINVAL is what it says for a file that cannot splice. */
 HOOK_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t n, unsigned flags)
 {
-	struct conn *a = table_conn(in), *b = table_conn(out);
-	bool meshed = (a && conn_state(a) != CONN_PLAIN) || (b && conn_state(b) != CONN_PLAIN);
+	struct conn *from = table_conn(in), *to = table_conn(out);
+	int saved = errno;
+	ssize_t r = CONDUIT_PASS;
 
-	conn_put(a);
-	conn_put(b);
-	if (meshed)
-		return hook_result(-EINVAL, errno);
-	return sys.splice(in, off_in, out, off_out, n, flags);
+	if ((from && off_in) || (to && off_out))
+		r = -ESPIPE;
+	else if (from)
+		r = splice_from(from, in, out, n, flags);
+	else if (to)
+		r = splice_to(to, in, out, n, flags);
+	conn_put(from);
+	conn_put(to);
+	return r == CONDUIT_PASS ? sys.splice(in, off_in, out, off_out, n, flags) : hook_result(r, saved);
 }

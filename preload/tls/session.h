@@ -27,6 +27,7 @@ struct session {
 	enum weft_reason reason; /* why */
 	bool moved;              /* session_move() took everything: callers look for the new one */
 	bool rx_eof;             /* the peer's close_notify came */
+	bool rx_shut;            /* the program shut the reading side: an end is no truncation */
 	bool tx_closed;          /* ours is sent */
 	bool tx_rekey;           /* the peer asked for a KeyUpdate of ours */
 	uint32_t lowat;          /* SO_RCVLOWAT in force */

@@ -159,11 +159,12 @@ static ssize_t open_whole(struct session *s, struct session_aead *a, const struc
 	return done ? (ssize_t)done : r < 0 ? r : 0;
 }
 
-/* The socket's answer where bytes of a record were wanted. */
+/* The socket's answer where bytes of a record were wanted. The kernel tells its own errors once, then says "end". */
 static int take_end(struct session *s, long r)
 {
-	if (r == 0)
+	if (r == 0 && !s->rx_shut)
 		return session_fail(s, -ECONNRESET, WEFT_REASON_TRUNCATED);
+	s->rx_eof |= r != -EAGAIN;
 	return (int)r;
 }
 
@@ -252,6 +253,62 @@ static size_t deliver(struct session *s, int fd, const struct iovec *iov, size_t
 	return n;
 }
 
+/* Peeks `n` bytes that lie `at` bytes behind the head of the socket. Kernels before 6.9 cannot skip in a peek of TCP: there
+ * the bytes in between go to a block that nobody reads. */
+static long peek_at(int fd, uint32_t at, uint8_t *buf, size_t n)
+{
+	struct iovec iov[PEEK_SKIPS + 1];
+	struct msghdr msg = { .msg_iov = iov };
+	int off = (int)at;
+	void *skip;
+	long r;
+
+	if (sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, (long)&off, sizeof(off), 0) == 0) {
+		r = session_take(fd, buf, n, MSG_PEEK);
+		off = -1;
+		sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, (long)&off, sizeof(off), 0);
+		return r;
+	}
+	skip = pool_get();
+	if (!skip || at > PEEK_SKIPS * POOL_BLOCK) {
+		pool_put(skip);
+		return -ENOMEM;
+	}
+	for (uint32_t left = at; left; left -= (uint32_t)iov[msg.msg_iovlen++].iov_len)
+		iov[msg.msg_iovlen] = (struct iovec){ skip, min_size(left, POOL_BLOCK) };
+	iov[msg.msg_iovlen++] = (struct iovec){ buf, n };
+	r = sys_call(SYS_recvmsg, fd, (long)&msg, MSG_PEEK | MSG_DONTWAIT, 0, 0, 0);
+	pool_put(skip);
+	return r > (long)at ? r - (long)at : r < 0 ? r : -EAGAIN;
+}
+
+/* MSG_PEEK sees past the record that waits in the session: the whole ones behind it are opened on copies. */
+static size_t peek_more(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
+			size_t room)
+{
+	uint8_t *block = pool_get(), type = RECORD_DATA;
+	struct record_keys keys = s->rx;
+	size_t done = 0;
+	uint32_t at = 1; /* the last byte of the record that waits */
+	ssize_t len, n;
+
+	while (block && done < room && peek_at(fd, at, block, RECORD_HEADER) == RECORD_HEADER) {
+		len = record_wire_length(block);
+		if (len < 0 || peek_at(fd, at, block, (size_t)len) != len)
+			break;
+		n = record_open(a->rx, &keys, block, (size_t)len, block + SESSION_PLAIN, &type);
+		if (n < 0 || type != RECORD_DATA)
+			break;
+		n = (ssize_t)min_size((size_t)n, room - done);
+		iov_put(iov, skip + done, block + SESSION_PLAIN, (size_t)n);
+		done += (size_t)n;
+		at += (uint32_t)len;
+	}
+	record_keys_wipe(&keys);
+	pool_put(block);
+	return done;
+}
+
 /* The mark for the kernel after a read: only ever down to what the next record lacks, or 1 when nothing is begun. */
 static void settle(struct session *s, int fd)
 {
@@ -279,9 +336,11 @@ static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const
 		if (r > 0)
 			done += (size_t)r;
 	}
+	if (done && peek)
+		done += peek_more(s, a, fd, iov, skip + done, n - done);
 	if (done)
 		return (ssize_t)done;
-	return s->rx_eof ? 0 : s->error ? s->error : r;
+	return r < 0 && !s->error ? r : s->rx_eof ? 0 : s->error ? s->error : r;
 }
 
 ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
@@ -432,35 +491,6 @@ void session_drain_end(struct session *s, struct session_aead *a, int fd)
 	    !is_data(s, a, rec, ALERT_WIRE, 0))
 		take(s, fd, rec, ALERT_WIRE);
 	lock_drop(&s->rx_lock);
-}
-
-/* Peeks `n` bytes that lie `at` bytes behind the head of the socket. Kernels before 6.9 cannot skip in a peek of TCP: there
- * the bytes in between go to a block that nobody reads. */
-static long peek_at(int fd, uint32_t at, uint8_t *buf, size_t n)
-{
-	struct iovec iov[PEEK_SKIPS + 1];
-	struct msghdr msg = { .msg_iov = iov };
-	int off = (int)at;
-	void *skip;
-	long r;
-
-	if (sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, (long)&off, sizeof(off), 0) == 0) {
-		r = session_take(fd, buf, n, MSG_PEEK);
-		off = -1;
-		sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, (long)&off, sizeof(off), 0);
-		return r;
-	}
-	skip = pool_get();
-	if (!skip || at > PEEK_SKIPS * POOL_BLOCK) {
-		pool_put(skip);
-		return -ENOMEM;
-	}
-	for (uint32_t left = at; left; left -= (uint32_t)iov[msg.msg_iovlen++].iov_len)
-		iov[msg.msg_iovlen] = (struct iovec){ skip, min_size(left, POOL_BLOCK) };
-	iov[msg.msg_iovlen++] = (struct iovec){ buf, n };
-	r = sys_call(SYS_recvmsg, fd, (long)&msg, MSG_PEEK | MSG_DONTWAIT, 0, 0, 0);
-	pool_put(skip);
-	return r > (long)at ? r - (long)at : r < 0 ? r : -EAGAIN;
 }
 
 /* Counts the records that follow those counted before, of the `have` bytes in the socket. */

@@ -3,7 +3,7 @@
 
 static void relay_word(int from, int to, const char *word)
 {
-	char b[16] = "";
+	char b[32] = "";
 
 	send_all(from, word, strlen(word));
 	recv_all(to, b, strlen(word));
