@@ -24,7 +24,7 @@ static ssize_t recv_one(struct conn *c, int fd, void *buf, size_t n, int flags)
 	return r;
 }
 
-HOOK_EXPORT ssize_t read(int fd, void *buf, size_t n)
+HOOK_MESHED ssize_t read_meshed(int fd, void *buf, size_t n)
 {
 	struct conn *c = n ? table_conn(fd) : NULL; /* read(2) of nothing never waits */
 	int saved = errno;
@@ -35,7 +35,12 @@ HOOK_EXPORT ssize_t read(int fd, void *buf, size_t n)
 	return hook_result(r, saved);
 }
 
-HOOK_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
+HOOK_EXPORT ssize_t read(int fd, void *buf, size_t n)
+{
+	return hook_passes(fd) ? sys.read(fd, buf, n) : read_meshed(fd, buf, n);
+}
+
+HOOK_MESHED ssize_t recv_meshed(int fd, void *buf, size_t n, int flags)
 {
 	struct conn *c = table_conn(fd);
 	int saved = errno;
@@ -46,7 +51,12 @@ HOOK_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
 	return hook_result(r, saved);
 }
 
-HOOK_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
+HOOK_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
+{
+	return hook_passes(fd) ? sys.recv(fd, buf, n, flags) : recv_meshed(fd, buf, n, flags);
+}
+
+HOOK_MESHED ssize_t recvfrom_meshed(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	struct conn *c = table_conn(fd);
 	int saved = errno;
@@ -57,6 +67,11 @@ HOOK_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sock
 	if (r >= 0 && addr && len)
 		*len = 0;
 	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	return hook_passes(fd) ? sys.recvfrom(fd, buf, n, flags, addr, len) : recvfrom_meshed(fd, buf, n, flags, addr, len);
 }
 
 HOOK_EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t size)
@@ -91,7 +106,7 @@ static ssize_t recv_vector(struct conn *c, int fd, const struct iovec *iov, int 
 	return r;
 }
 
-HOOK_EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
+HOOK_MESHED ssize_t readv_meshed(int fd, const struct iovec *iov, int n)
 {
 	struct conn *c = table_conn(fd);
 	int saved = errno;
@@ -100,6 +115,11 @@ HOOK_EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 	if (!c || (r = recv_vector(c, fd, iov, n, 0)) == CONDUIT_PASS)
 		return sys.readv(fd, iov, n);
 	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
+{
+	return hook_passes(fd) ? sys.readv(fd, iov, n) : readv_meshed(fd, iov, n);
 }
 
 /* On a stream the position is -1; others are ESPIPE, which the real call says. */
@@ -141,7 +161,7 @@ static ssize_t recv_message(struct conn *c, int fd, struct msghdr *msg, int flag
 	return r;
 }
 
-HOOK_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+HOOK_MESHED ssize_t recvmsg_meshed(int fd, struct msghdr *msg, int flags)
 {
 	struct conn *c = table_conn(fd);
 	int saved = errno;
@@ -152,6 +172,11 @@ HOOK_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 		conn_put(c);
 	}
 	return r == CONDUIT_PASS ? sys.recvmsg(fd, msg, flags) : hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	return hook_passes(fd) ? sys.recvmsg(fd, msg, flags) : recvmsg_meshed(fd, msg, flags);
 }
 
 HOOK_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)

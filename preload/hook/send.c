@@ -20,7 +20,7 @@ static ssize_t send_one(struct conn *c, int fd, const void *buf, size_t n, int f
 	return r;
 }
 
-HOOK_EXPORT ssize_t write(int fd, const void *buf, size_t n)
+HOOK_MESHED ssize_t write_meshed(int fd, const void *buf, size_t n)
 {
 	struct conn *c = table_conn(fd);
 	int saved = errno;
@@ -31,7 +31,12 @@ HOOK_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 	return hook_result(r, saved);
 }
 
-HOOK_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
+HOOK_EXPORT ssize_t write(int fd, const void *buf, size_t n)
+{
+	return hook_passes(fd) ? sys.write(fd, buf, n) : write_meshed(fd, buf, n);
+}
+
+HOOK_MESHED ssize_t send_meshed(int fd, const void *buf, size_t n, int flags)
 {
 	struct conn *c = table_conn(fd);
 	int saved = errno;
@@ -40,6 +45,11 @@ HOOK_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 	if (!c || (r = send_one(c, fd, buf, n, flags)) == CONDUIT_PASS)
 		return sys.send(fd, buf, n, flags);
 	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+	return hook_passes(fd) ? sys.send(fd, buf, n, flags) : send_meshed(fd, buf, n, flags);
 }
 
 /* A datagram to a virtual address would leave as multicast. */
@@ -71,7 +81,7 @@ static ssize_t send_vector(struct conn *c, int fd, const struct iovec *iov, int 
 	return r;
 }
 
-HOOK_EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
+HOOK_MESHED ssize_t writev_meshed(int fd, const struct iovec *iov, int n)
 {
 	struct conn *c = table_conn(fd);
 	int saved = errno;
@@ -80,6 +90,11 @@ HOOK_EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 	if (!c || (r = send_vector(c, fd, iov, n, 0)) == CONDUIT_PASS)
 		return sys.writev(fd, iov, n);
 	return hook_result(r, saved);
+}
+
+HOOK_EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+	return hook_passes(fd) ? sys.writev(fd, iov, n) : writev_meshed(fd, iov, n);
 }
 
 HOOK_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
