@@ -89,7 +89,7 @@ struct registry {
 	struct weft_board *board;
 	struct weft_names_mem *names;
 	uint8_t *names_scratch;
-	int board_fd, names_fd;
+	int board_fd, names_fd, lock;
 
 	uint64_t bumps[WEFT_GENERATIONS / 64]; /* buckets whose generation is to grow */
 	bool dirty_names, dirty_inbound, dirty_modes, dirty_vips, dirty_status, dirty_file;

@@ -215,6 +215,11 @@ void process_drop(struct registry *r, struct process *p)
 	}
 }
 
+void registry_release(struct registry *r, struct process *p)
+{
+	process_drop(r, p);
+}
+
 /* --- grants --- */
 
 static int add_label(struct process *p, const char *key, const char *value)
@@ -423,7 +428,7 @@ struct process *registry_due(struct registry *r)
 	double now = ev_time();
 
 	for (size_t i = 0; i < r->n_processes; i++)
-		if (r->processes[i]->signature && r->processes[i]->csr && r->processes[i]->renew <= now)
+		if (r->processes[i]->csr && r->processes[i]->renew <= now)
 			return r->processes[i];
 	return NULL;
 }

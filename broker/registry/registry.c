@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -201,10 +202,28 @@ static int parse_ranges(struct registry *r, const struct registry_options *o, co
 	return 0;
 }
 
+/* Two brokers over one state folder would tear each other's tables apart. Held until the process ends. */
+static int lock_folder(struct registry *r, const char **why)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s/lock", r->state_dir) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (r->lock < 0)
+		return -errno;
+	if (flock(r->lock, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	*why = "another weftd uses this state folder";
+	return -EBUSY;
+}
+
 static int open_folders(struct registry *r, const char **why)
 {
 	int e = make_path(r->state_dir, 0700);
 
+	if (e == 0)
+		e = lock_folder(r, why);
 	if (e == 0)
 		e = make_dir(r->state_dir, "processes", 0700);
 	if (e == 0)
@@ -266,7 +285,7 @@ int registry_open(struct ev_loop *loop, const struct registry_options *o, void (
 	r->ready_arg = arg;
 	r->started = r->feed_since = registry_now();
 	r->own_netns = proc_own_netns();
-	r->board_fd = r->names_fd = -1;
+	r->board_fd = r->names_fd = r->lock = -1;
 	ev_timer_init(&r->start, on_start, READY_AFTER_S, 0);
 	r->start.data = r;
 	int e = copy_options(r, o);
@@ -317,6 +336,8 @@ void registry_close(struct registry *r)
 	vips_close(r);
 	model_free(r->model);
 	publish_close(r);
+	if (r->lock >= 0)
+		close(r->lock);
 	free(r->state_dir);
 	free(r->socket);
 	free(r->socket_dir);

@@ -181,6 +181,8 @@ struct grant {
  * can be; -errno. */
 int registry_attach(struct registry *r, const struct proc_facts *facts, int pidfd, const struct grant *g,
 		    struct process **out);
+/* Gives up a process that was granted nothing, before it attaches with a grant. */
+void registry_release(struct registry *r, struct process *p);
 /* The four descriptors of a welcome, in its order. fds[2] is the caller's to close, the others are not. 0 or -errno. */
 int registry_descriptors(struct registry *r, struct process *p, int fds[static 4]);
 /* Whether another uid of this host holds the service now. */

@@ -1,5 +1,6 @@
 /* What admin page and command line read. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
