@@ -34,25 +34,26 @@ enum weft_mode control_mode(void);
 int mesh_find_name(const char *name, struct weft_names_service *out);
 /* 0, *out, *kind; -ENOENT: not mesh. A VIP that nobody holds, or any VIP while nobody answers and WEFT_NO_BROKER is
  * closed: -ECONNREFUSED, *reason set. May ask only at the first call. */
-int mesh_find_addr(const struct weft_addr *a, struct weft_names_service *out, enum weft_names_kind *kind,
-		   enum weft_reason *reason);
+int mesh_find_addr(const struct weft_addr *a, struct weft_names_service *out,
+		   enum weft_names_kind *kind, enum weft_reason *reason);
 
 /* --- services --- */
 struct service {
 	unsigned refs;                   /* atomic; service_ref and service_unref alone */
 	const struct wire_service *wire; /* decoded, immutable */
-	struct balance *balance;         /* one per cluster; counters are atomic, see service_active() */
+	struct balance *balance; /* one per cluster; counters are atomic, see service_active() */
 };
 /* The service as compiled for (name, port, dialled address). From the cache while the board's generation is the same and
  * weftd's heartbeat is fresh; else may ask, and falls back on the last good answer if weftd does not answer.
  * 0 and a reference in *out; -ECONNREFUSED or another -errno with *reason set. */
-int mesh_service(const char *name, const struct weft_addr *dialled, bool exact, struct service **out,
-		 enum weft_reason *reason);
+int mesh_service(const char *name, const struct weft_addr *dialled, bool exact,
+		 struct service **out, enum weft_reason *reason);
 struct service *service_unref(struct service *s); /* NULL-safe, returns NULL */
 struct service *service_ref(struct service *s);
 /* Picks cluster and endpoint (policy.h) with this process's counters. `tried` is as in endpoint_pick. */
 int service_pick(struct service *s, const uint64_t *tried, uint32_t cluster, uint32_t *endpoint);
-int service_route(struct service *s, uint32_t *cluster); /* 0 or -ENOENT: reason NO_ROUTE or wire->reason */
+int service_route(struct service *s,
+		  uint32_t *cluster); /* 0 or -ENOENT: reason NO_ROUTE or wire->reason */
 void service_active(struct service *s, uint32_t cluster, uint32_t endpoint, int delta);
 
 /* --- identity --- */

@@ -1,0 +1,309 @@
+#include "control/exchange.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include "control/internal.h"
+#include "sys/clock.h"
+#include "sys/sys.h"
+
+#define INFLIGHT_MAX 16
+#define REFUSED 1      /* among the results of the functions below */
+#define FULL_STEP_MS 5 /* weftd's queue of connections is full: look again */
+
+static _Atomic int64_t retry_at_ms;
+/* Sockets of exchanges in progress plus one; 0: free. Only so that a fork's child can close them. */
+static _Atomic int inflight[INFLIGHT_MAX];
+
+bool exchange_is_due(void)
+{
+	return clock_now_ms() >= atomic_load_explicit(&retry_at_ms, memory_order_relaxed);
+}
+
+void exchange_retry(void)
+{
+	atomic_store(&retry_at_ms, 0);
+}
+
+void exchange_forked(void)
+{
+	for (unsigned i = 0; i < INFLIGHT_MAX; i++) {
+		int fd = atomic_exchange(&inflight[i], 0) - 1;
+
+		if (fd >= 0)
+			sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+	}
+}
+
+static void remember_fd(int fd)
+{
+	for (unsigned i = 0; i < INFLIGHT_MAX; i++) {
+		int empty = 0;
+
+		if (atomic_compare_exchange_strong(&inflight[i], &empty, fd + 1))
+			return;
+	}
+}
+
+/* Forgotten before it is closed: a child born in between must not close a number that is somebody else's. */
+static void close_fd(int fd)
+{
+	for (unsigned i = 0; i < INFLIGHT_MAX; i++) {
+		int ours = fd + 1;
+
+		if (atomic_compare_exchange_strong(&inflight[i], &ours, 0))
+			break;
+	}
+	sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+static int wait_for(int fd, short events, int64_t deadline)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	int64_t left = deadline - clock_now_ms();
+	struct timespec t = { .tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000 };
+	long r;
+
+	if (left <= 0)
+		return -ETIMEDOUT;
+	r = sys_call(SYS_ppoll, (long)&p, 1, (long)&t, 0, 0, 0);
+	if (r == 0)
+		return -ETIMEDOUT;
+	return r < 0 && r != -EINTR ? (int)r : 0;
+}
+
+static int connect_to(const char *path, int64_t deadline)
+{
+	struct timespec step = { .tv_nsec = FULL_STEP_MS * 1000000L };
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd, r;
+
+	memcpy(un.sun_path, path, strlen(path));
+	fd = (int)sys_call(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, 0, 0,
+			   0);
+	if (fd < 0)
+		return fd;
+	remember_fd(fd);
+	for (;;) {
+		r = (int)sys_call(SYS_connect, fd, (long)&un, sizeof(un), 0, 0, 0);
+		if (!r || r == -EISCONN)
+			return fd;
+		if ((r != -EAGAIN && r != -EINTR) || clock_now_ms() >= deadline)
+			break;
+		sys_call(SYS_nanosleep, (long)&step, 0, 0, 0, 0, 0);
+	}
+	close_fd(fd);
+	return r;
+}
+
+static int connect_any(int64_t deadline)
+{
+	int r = -ENOENT;
+
+	for (unsigned i = 0; i < control_env.n_sockets; i++) {
+		r = connect_to(control_env.socket[i], deadline);
+		if (r >= 0)
+			break;
+	}
+	return r;
+}
+
+static int send_all(int fd, const uint8_t *p, size_t n, int64_t deadline)
+{
+	while (n) {
+		long r = sys_call(SYS_sendto, fd, (long)p, (long)n, MSG_NOSIGNAL | MSG_DONTWAIT, 0,
+				  0);
+
+		if (r == -EAGAIN)
+			r = wait_for(fd, POLLOUT, deadline);
+		else if (r == -EINTR)
+			r = 0;
+		if (r < 0)
+			return (int)r;
+		p += r;
+		n -= (size_t)r;
+	}
+	return 0;
+}
+
+/* Descriptors into x->fds; those that are too many are closed. */
+static void take_fds(struct exchange *x, struct msghdr *msg)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			unsigned slot = 0;
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+			while (slot < EXCHANGE_FDS && x->fds[slot] >= 0)
+				slot++;
+			if (slot < EXCHANGE_FDS)
+				x->fds[slot] = fd;
+			else
+				sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+		}
+	}
+}
+
+static int receive_all(struct exchange *x, int fd, void *buf, size_t n, int64_t deadline)
+{
+	union {
+		char bytes[CMSG_SPACE(EXCHANGE_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	char *p = buf;
+
+	while (n) {
+		struct iovec iov = { .iov_base = p, .iov_len = n };
+		struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+		long r;
+
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = sizeof(control.bytes);
+		r = sys_call(SYS_recvmsg, fd, (long)&msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT, 0, 0, 0);
+		if (r > 0)
+			take_fds(x, &msg);
+		else if (r == 0)
+			return -ECONNRESET;
+		else if (r == -EAGAIN)
+			r = wait_for(fd, POLLIN, deadline);
+		else if (r == -EINTR)
+			r = 0;
+		if (r < 0)
+			return (int)r;
+		p += r;
+		n -= (size_t)r;
+	}
+	return 0;
+}
+
+static int decode_refusal(struct exchange *x, const uint8_t *body, uint32_t n)
+{
+	struct wire_refused refused;
+	const char *why;
+	void *block;
+	int r = wire_decode(&wire_schema_refused, body, n, &refused, &block, &why);
+
+	if (r)
+		return r;
+	x->code = refused.code > 0 && refused.code < 4096 ? (int)refused.code : EACCES;
+	snprintf(x->text, sizeof(x->text), "%s", refused.text.p);
+	free(block);
+	return REFUSED;
+}
+
+static int receive(struct exchange *x, int fd, int64_t deadline)
+{
+	struct wire_frame frame;
+	const char *why;
+	uint8_t *body, type;
+	uint32_t n;
+	int r = receive_all(x, fd, &frame, sizeof(frame), deadline);
+
+	if (!r)
+		r = wire_frame_parse(&frame, WEFT_REPLY_MAX, &type, &n);
+	if (r)
+		return r;
+	body = malloc((size_t)n + 1);
+	if (!body)
+		return -ENOMEM;
+	r = receive_all(x, fd, body, n, deadline);
+	if (!r && type == WIRE_REFUSED)
+		r = decode_refusal(x, body, n);
+	else if (!r && type != (x->type | WIRE_ANSWER))
+		r = -EPROTO;
+	else if (!r)
+		r = wire_decode(x->answer, body, n, x->out, &x->block, &why);
+	free(body);
+	return r;
+}
+
+/* Frame and body as one piece of memory, so that they leave in one packet. */
+static int make_request(const struct exchange *x, uint8_t **out, size_t *len)
+{
+	struct wire_frame frame;
+	uint8_t *body;
+	size_t n;
+	int r = wire_encode(x->ask, x->in, WEFT_REQUEST_MAX, &body, &n);
+
+	if (r)
+		return r;
+	*len = sizeof(frame) + n;
+	*out = malloc(*len);
+	if (*out) {
+		wire_frame_make(&frame, (uint8_t)x->type, (uint32_t)n);
+		memcpy(*out, &frame, sizeof(frame));
+		memcpy(*out + sizeof(frame), body, n);
+	}
+	free(body);
+	return *out ? 0 : -ENOMEM;
+}
+
+static int run(struct exchange *x)
+{
+	int64_t deadline = clock_now_ms() + x->timeout_ms;
+	uint8_t *request;
+	size_t n;
+	int fd, r = make_request(x, &request, &n);
+
+	if (r)
+		return r;
+	fd = connect_any(deadline);
+	r = fd;
+	if (fd >= 0) {
+		r = send_all(fd, request, n, deadline);
+		/* A weftd that refuses may close before it has read all: what it said still is there. */
+		if (!r || r == -EPIPE || r == -ECONNRESET)
+			r = receive(x, fd, deadline);
+		close_fd(fd);
+	}
+	free(request);
+	return r;
+}
+
+int exchange(struct exchange *x)
+{
+	struct quiet q;
+	int r;
+
+	x->block = NULL;
+	for (unsigned i = 0; i < EXCHANGE_FDS; i++)
+		x->fds[i] = -1;
+	if (!exchange_is_due())
+		return -ECONNREFUSED;
+	quiet_begin(&q);
+	r = run(x);
+	quiet_end(&q);
+	if (r >= 0) {
+		patience_restored();
+		return r == REFUSED ? -EACCES : 0;
+	}
+	exchange_close(x);
+	if (!x->aside)
+		atomic_store(&retry_at_ms, clock_now_ms() + RETRY_MS);
+	return -ECONNREFUSED;
+}
+
+void exchange_close(struct exchange *x)
+{
+	for (unsigned i = 0; i < EXCHANGE_FDS; i++) {
+		if (x->fds[i] >= 0)
+			sys_call(SYS_close, x->fds[i], 0, 0, 0, 0, 0);
+		x->fds[i] = -1;
+	}
+	free(x->block);
+	x->block = NULL;
+}
