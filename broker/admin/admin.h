@@ -1,7 +1,7 @@
 /* The admin page: what this weftd knows, as JSON over HTTP. Read only, no thread: libmicrohttpd is driven from the loop.
  *
  * GET or HEAD of /status /services /endpoints[?service=S] /identities /documents[?kind=K] /version; lists take
- * ?limit=N&after=NAME and say "truncated" where they stop early (ADMIN_LIMIT entries, ADMIN_BYTES bytes). Anything else
+ * ?limit=N&after=NAME and say "truncated", and the "next" to go on after, where they stop early (ADMIN_LIMIT entries, ADMIN_BYTES bytes). Anything else
  * is 404, another method 405. On a loopback address a request that names another host is 403, so that a web page in a
  * browser cannot read it through a name of its own that resolves there. */
 #ifndef ADMIN_ADMIN_H

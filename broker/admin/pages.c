@@ -15,6 +15,7 @@ struct list {
 	const struct pages_query *q;
 	FILE *out;
 	size_t n, limit;
+	char last[512]; /* name of the entry written last */
 	bool truncated, failed;
 };
 
@@ -32,6 +33,7 @@ static int add(struct list *l, const char *name, json_t *entry)
 	else if (!skip) {
 		fputs(l->n++ ? ",\n" : "\n", l->out);
 		json_dumpf(entry, l->out, JSON_COMPACT | JSON_ENSURE_ASCII);
+		snprintf(l->last, sizeof(l->last), "%s", name);
 	}
 	json_decref(entry);
 	return l->truncated;
@@ -221,13 +223,21 @@ static char *render_list(const struct registry *r, const struct pages_query *q, 
 	struct list l = { .q = q,
 			  .limit = q->limit && q->limit < ADMIN_LIMIT ? q->limit : ADMIN_LIMIT };
 	char *page = NULL;
+	json_t *next;
 
 	l.out = open_memstream(&page, len);
 	if (!l.out)
 		return NULL;
 	fprintf(l.out, "{\"%s\":[", name);
 	walk(r, q, &l);
-	fprintf(l.out, "],\"truncated\":%s}\n", l.truncated ? "true" : "false");
+	fputs("]", l.out);
+	next = l.truncated ? text(l.last) : NULL;
+	if (next) {
+		fputs(",\"next\":", l.out);
+		json_dumpf(next, l.out, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+		json_decref(next);
+	}
+	fprintf(l.out, ",\"truncated\":%s}\n", l.truncated ? "true" : "false");
 	l.failed |= ferror(l.out) != 0;
 	if (fclose(l.out) == 0 && !l.failed)
 		return page;

@@ -8,6 +8,7 @@
 
 /* Row: enum, code, what to do about it. */
 #define ERRORS_CODES(X)                                                                          \
+	X(FILE, "WEFT0100", "the file cannot be read; check its path and permissions")           \
 	X(SYNTAX, "WEFT0101", "the value is not JSON; check the line and column that are named") \
 	X(SIZE, "WEFT0102", "documents hold at most 1 MiB and 64 levels; split the document")    \
 	X(UNKNOWN_FIELD, "WEFT0103",                                                             \
