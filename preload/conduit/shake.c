@@ -107,6 +107,7 @@ static void finish(struct conn *c, int fd)
 		conn_fail(c, fd, ECONNRESET, WEFT_REASON_AUTHZ_DENIED, NULL);
 		return;
 	}
+	log_info("%s %s, as %s", c->server ? "accepted" : "connected to", c->peer, c->id->wire->spiffe.p);
 	c->policy_seq = c->id->seq;
 	c->handshake = handshake_free(c->handshake);
 	c->id = identity_unref(c->id);
