@@ -126,17 +126,20 @@ int cli_parse(const struct cli_command *self, const struct cli_option *options, 
 				     [CLI_TEXT] = required_argument,
 				     [CLI_OPTIONAL] = optional_argument,
 				     [CLI_MANY] = required_argument };
+	static const char *const colons[] = {
+		[CLI_FLAG] = "", [CLI_TEXT] = ":", [CLI_OPTIONAL] = "::", [CLI_MANY] = ":"
+	};
 	struct option longs[OPTIONS_MAX + 2] = { { "help", no_argument, NULL, 'h' } };
-	char shorts[2 * OPTIONS_MAX + 4] = "+:h", letter[3];
+	char shorts[3 * OPTIONS_MAX + 4] = "+:h";
+	size_t used = strlen(shorts);
 	int c;
 
 	for (size_t i = 0; i < n && i < OPTIONS_MAX; i++) {
 		longs[i + 1] = (struct option){ options[i].name, needs[options[i].kind], NULL,
 						256 + (int)i };
-		snprintf(letter, sizeof(letter), "%c%s", options[i].letter,
-			 needs[options[i].kind] ? ":" : "");
 		if (options[i].letter)
-			strcat(shorts, letter);
+			used += (size_t)snprintf(shorts + used, sizeof(shorts) - used, "%c%s",
+						 options[i].letter, colons[options[i].kind]);
 	}
 	opterr = 0;
 	optind = 1;

@@ -57,7 +57,7 @@ static int parse_target(const char *address, struct target *t)
 	if (strlen(address + 5) >= sizeof(sun->sun_path))
 		return -EINVAL;
 	sun->sun_family = AF_UNIX;
-	strcpy(sun->sun_path, address + 5);
+	memcpy(sun->sun_path, address + 5, strlen(address + 5) + 1);
 	t->len = sizeof(*sun);
 	return 0;
 }

@@ -1,5 +1,6 @@
 #include "compile/members.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define HTTP_PORT 80
@@ -21,11 +22,11 @@ static struct member instance_member(const struct item *e)
 static int each_selected(struct model *m, const struct item *entry,
 			 int (*fn)(void *arg, const struct member *), void *arg)
 {
-	char scope[WEFT_LABEL_MAX + 2] = "";
+	char scope[WEFT_LABEL_MAX + 2];
 	const struct node *ns;
 	int r = 0;
 
-	strcat(strcpy(scope, entry->id.ns), "/");
+	snprintf(scope, sizeof(scope), "%s/", entry->id.ns);
 	ns = index_node(m, TREE_NS, scope);
 	for (size_t i = 0; r == 0 && ns && i < ns->slot[SLOT_INSTANCE].n; i++) {
 		struct member mb = instance_member(ns->slot[SLOT_INSTANCE].v[i]);

@@ -159,7 +159,7 @@ static int exchange(struct fixture *f, const char *request)
 	size_t n = 0;
 	ssize_t r = -1;
 
-	strcpy(sun.sun_path, f->path);
+	memcpy(sun.sun_path, f->path, sizeof(f->path));
 	assert_int_equal(connect(fd, (struct sockaddr *)&sun, sizeof(sun)), 0);
 	assert_int_equal(write(fd, request, strlen(request)), strlen(request));
 	for (int i = 0; i < 5000 && r != 0; i++) {

@@ -34,7 +34,7 @@ static void test_last_good(void **state)
 	put(m, key, "{'mtls': {'mode': 'STRICT'}}");
 	assert_int_equal(state_of(m, key, &d), MODEL_ACCEPTED);
 	assert_string_equal(d.revision, d.in_force);
-	strcpy(good, d.in_force);
+	memcpy(good, d.in_force, sizeof(good));
 	refuse(m, key, "{'mtls': {'mode': 'STRIKT'}}", "mtls.mode", "STRIKT");
 	assert_int_equal(state_of(m, key, &d), MODEL_REFUSED);
 	assert_string_equal(d.in_force, good);
@@ -43,16 +43,25 @@ static void test_last_good(void **state)
 	assert_non_null(strstr(d.json, "STRICT"));
 }
 
+/* Appends a word and a blank to a text of LIST_MAX bytes. */
+#define LIST_MAX 512
+static void append(char *list, const char *word)
+{
+	size_t n = strlen(list);
+
+	snprintf(list + n, LIST_MAX - n, "%s ", word);
+}
+
 static int list_keys(void *arg, const struct model_document *d)
 {
-	strcat(strcat(arg, d->key), " ");
+	append(arg, d->key);
 	return 0;
 }
 
 static void test_order(void **state)
 {
 	struct model *m = *state;
-	char keys[512] = "";
+	char keys[LIST_MAX] = "";
 
 	put(m, "weft:VirtualService:b",
 	    "{'hosts': ['b'], 'tcp': [{'route': [{'destination': {'host': 'b'}}]}]}");
@@ -108,12 +117,12 @@ static void test_conflicts(void **state)
 
 static void note_service(void *arg, const char *service)
 {
-	strcat(strcat(arg, service), " ");
+	append(arg, service);
 }
 
 static void assert_affected(struct model *m, const char *key, const char *want)
 {
-	char got[512] = "";
+	char got[LIST_MAX] = "";
 
 	model_affected(m, key, note_service, got);
 	for (const char *s = want; *s; s += strcspn(s, " ") + 1) {
