@@ -183,24 +183,38 @@ static void check_redis(struct options *o)
 		usage_error("redis-password-file", file, e == -EINVAL ? "no password in the first line" : strerror(-e));
 }
 
+static bool vip_range_is_valid(const struct weft_cidr *c)
+{
+	struct weft_addr base = {0};
+
+	memcpy(base.ip, c->ip, sizeof(base.ip));
+	return addr_is_v4(&base) && c->bits >= 96 + 8 && c->bits <= 96 + 28;
+}
+
 static void check_values(struct options *o)
 {
 	const char *attest = o->text[OPT_ATTEST];
 	int level = log_level_parse(o->text[OPT_LOG]);
+	struct weft_cidr block;
 
 	if (level < 0)
-		usage_error("log", o->text[OPT_LOG], "is one of error, warn, info, debug");
+		usage_error("log", o->text[OPT_LOG], "must be one of error, warn, info, debug");
 	o->level = (enum log_level)level;
 	if (*attest && strcmp(attest, "open") && strcmp(attest, "strict"))
-		usage_error("attest", attest, "is open or strict");
+		usage_error("attest", attest, "must be open or strict");
 	o->strict = *attest ? strcmp(attest, "strict") == 0 : !o->embedded;
 	if (!is_trust_domain(o->text[OPT_TRUST_DOMAIN]))
-		usage_error("trust-domain", o->text[OPT_TRUST_DOMAIN], "has a-z, 0-9, '.', '-' and '_' only");
+		usage_error("trust-domain", o->text[OPT_TRUST_DOMAIN], "may have only a-z, 0-9, '.', '-' and '_' only");
 	o->ttl_s = parse_time(o->text[OPT_SVID_TTL]);
 	if (o->ttl_s < CA_TTL_MIN_S || o->ttl_s > CA_TTL_MAX_S)
-		usage_error("svid-ttl", o->text[OPT_SVID_TTL], "is a time from 10s to 90d");
+		usage_error("svid-ttl", o->text[OPT_SVID_TTL], "must be a time from 10s to 90d");
+	if (*o->text[OPT_ADVERTISE] && cidr_parse(&block, o->text[OPT_ADVERTISE]) < 0)
+		usage_error("advertise", o->text[OPT_ADVERTISE], "must be an address or a CIDR block");
+	if (cidr_parse(&block, o->text[OPT_VIP_CIDR]) < 0 || !vip_range_is_valid(&block))
+		usage_error("vip-cidr", o->text[OPT_VIP_CIDR],
+			    "must be an IPv4 block between /8 and /28, such as " WEFT_VIP4_CIDR);
 	if (strlen(o->text[OPT_ZONE]) > WEFT_LABEL_MAX)
-		usage_error("zone", o->text[OPT_ZONE], "has at most 63 bytes");
+		usage_error("zone", o->text[OPT_ZONE], "may have at most 63 bytes");
 	o->ca = o->embedded || (*o->text[OPT_CA] && strcmp(o->text[OPT_CA], "0"));
 }
 
@@ -320,7 +334,8 @@ int main(int argc, char **argv)
 	umask(022);
 	raise_limits();
 	signal(SIGPIPE, SIG_IGN);
-	d.loop = ev_default_loop(EVFLAG_AUTO);
+	/* Not the default loop: that one reaps every child, and store/ waits for its own. */
+	d.loop = ev_loop_new(EVFLAG_AUTO);
 	if (!d.loop) {
 		log_error("no event loop: %s", strerror(errno));
 		return 1;

@@ -139,7 +139,7 @@ static int put(struct registry *r, const char *key, const char *json, size_t len
 		d->bad = bad;
 		if (e < 0)
 			report(key, bad, &errors);
-		else if (!after.broker)
+		else if (!after.broker && !r->loading)
 			log_info("document %s accepted, revision %s", key, after.revision);
 	}
 	doc_errors_free(&errors);
@@ -455,9 +455,11 @@ int documents_open(struct registry *r)
 	int e = file_read(path, FILE_MAX, &text, &len);
 	if (e < 0)
 		return e == -ENOENT ? 0 : e;
+	r->loading = true;
 	const char *p = strncmp(text, FILE_MAGIC, strlen(FILE_MAGIC)) ? NULL : text + strlen(FILE_MAGIC);
 	while (p && p < text + len)
 		p = load_one(r, p, text + len);
+	r->loading = false;
 	if (!p)
 		log_error("registry: %s is damaged; what could be read is in force", path);
 	log_info("registry: %zu last good documents", r->documents.n);

@@ -289,14 +289,19 @@ void entries_update(struct registry *r)
 	free(wanted.v);
 }
 
-void entries_assert(struct registry *r)
+/* The connection to Redis may have told this host's address only now. */
+void entries_refresh(struct registry *r)
 {
-	/* The connection may have told this host's address only now. */
 	for (size_t i = 0; i < r->n_processes; i++)
 		for (size_t j = 0; j < r->processes[i]->n_listeners; j++)
 			entries_address(r, r->processes[i], r->processes[i]->facts.pid,
 					&r->processes[i]->listeners[j]);
 	entries_update(r);
+}
+
+void entries_assert(struct registry *r)
+{
+	entries_refresh(r);
 	for (size_t i = 0; i < r->entries.n; i++)
 		write_entry(r, r->entries.v[i]);
 }

@@ -68,7 +68,7 @@ struct registry {
 	char advertise_shown[64];
 	struct weft_cidr vip_range;
 	struct weft_cidr advertise;
-	bool has_advertise, strict, ca, leader, led_elsewhere, is_ready, closing;
+	bool has_advertise, strict, ca, leader, led_elsewhere, is_ready, loading;
 	uint64_t started, feed_since, last_read, own_netns;
 	uint64_t exchanges, refusals;
 	void (*ready)(void *arg);
@@ -127,6 +127,7 @@ const char *const *documents_prefixes(size_t *n); /* watched keys; static */
 
 /* entries.c: WorkloadEntry of this host's listeners */
 void entries_update(struct registry *r);  /* after any change of listeners, modes or grants */
+void entries_refresh(struct registry *r); /* the same, addresses included */
 void entries_assert(struct registry *r);  /* writes all to the store again */
 void entries_withdraw(struct registry *r);
 void entries_close(struct registry *r);

@@ -183,22 +183,13 @@ static int copy_options(struct registry *r, const struct registry_options *o)
 	return r->state_dir && r->socket && r->socket_dir && r->zone && r->trust_domain ? 0 : -ENOMEM;
 }
 
-static int parse_ranges(struct registry *r, const struct registry_options *o, const char **why)
+static int parse_ranges(struct registry *r, const struct registry_options *o)
 {
-	struct weft_addr base = {0};
-
-	*why = "--vip-cidr must be an IPv4 block between /8 and /28, such as 239.240.0.0/16";
-	if (cidr_parse(&r->vip_range, o->vip_cidr) < 0 || r->vip_range.bits < 96 + 8 || r->vip_range.bits > 124)
-		return -EINVAL;
-	memcpy(base.ip, r->vip_range.ip, 16);
-	if (!addr_is_v4(&base))
-		return -EINVAL;
-	*why = "--advertise is neither an address nor a CIDR block";
 	r->has_advertise = *o->advertise;
-	if (r->has_advertise && cidr_parse(&r->advertise, o->advertise) < 0)
+	if (cidr_parse(&r->vip_range, o->vip_cidr) < 0 ||
+	    (r->has_advertise && cidr_parse(&r->advertise, o->advertise) < 0))
 		return -EINVAL;
 	snprintf(r->advertise_shown, sizeof(r->advertise_shown), "%s", o->advertise);
-	*why = "";
 	return 0;
 }
 
@@ -249,7 +240,7 @@ static void on_start(struct ev_loop *loop, struct ev_timer *t, int events)
 	if (store_state(r->store) != STORE_LIVE)
 		log_warn("store does not answer (%s): starting with the last good documents",
 			 store_error(r->store));
-	entries_update(r);
+	entries_refresh(r);
 	publish_ready(r);
 	r->ready(r->ready_arg);
 }
@@ -290,7 +281,7 @@ int registry_open(struct ev_loop *loop, const struct registry_options *o, void (
 	r->start.data = r;
 	int e = copy_options(r, o);
 	if (e == 0)
-		e = parse_ranges(r, o, why);
+		e = parse_ranges(r, o);
 	if (e == 0)
 		e = open_parts(r, o, why);
 	if (e < 0) {

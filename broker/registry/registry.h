@@ -137,7 +137,7 @@ int registry_accept(struct registry *r);
 struct registry_options { /* texts are copied */
 	const char *state_dir, *socket;       /* the memories lie beside the socket */
 	const char *trust_domain, *zone;
-	const char *vip_cidr;                 /* IPv4 */
+	const char *vip_cidr;                 /* IPv4, /8 to /28 */
 	const char *advertise;                /* address or CIDR block, "" where not given */
 	const struct store_target *target;    /* NULL: embedded */
 	bool strict, ca;
