@@ -52,6 +52,11 @@ uint64_t attach_epoch(void)
 	return atomic_load_explicit(&epoch, memory_order_acquire);
 }
 
+void attach_lost(void)
+{
+	atomic_store(&epoch, 0);
+}
+
 void attach_forked(void)
 {
 	atomic_store(&flight.busy, 0);

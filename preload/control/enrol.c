@@ -86,6 +86,8 @@ static int enrol(struct keypair *k)
 	}
 	in.csr.n = (uint32_t)r;
 	r = exchange(&x);
+	if (r == -EACCES && x.code == ESRCH)
+		attach_lost();
 	if (r == -EACCES)
 		log_error("weftd grants no certificate: %s", x.text);
 	if (!r) {

@@ -202,6 +202,8 @@ static int decode_refusal(struct exchange *x, const uint8_t *body, uint32_t n)
 	x->code = refused.code > 0 && refused.code < 4096 ? (int)refused.code : EACCES;
 	snprintf(x->text, sizeof(x->text), "%s", refused.text.p);
 	free(block);
+	if (x->code == EAGAIN || x->code == ENOMEM)
+		return -x->code; /* too busy to answer, which is no answer */
 	return REFUSED;
 }
 

@@ -96,6 +96,7 @@ const struct attachment *attachment_get(void); /* NULL: never attached */
 const struct weft_identity_mem *
 attach_memory(uint64_t *turn); /* NULL; *turn: how often it was another one */
 uint64_t attach_epoch(void);   /* of the weftd attached to; 0: none */
+void attach_lost(void);        /* weftd does not know us: the next decision says HELLO */
 void attach_forked(void);
 
 /* --- enrol.c --- */

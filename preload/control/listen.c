@@ -137,6 +137,10 @@ static int tell(enum wire_type type, const struct listener *l)
 				      type == WIRE_REGISTER ? WEFT_EXCHANGE_MS : REATTACH_MS };
 	int r = exchange(&x);
 
+	if (r == -EACCES && x.code == ESRCH) {
+		attach_lost();
+		r = -ECONNREFUSED;
+	}
 	if (r == -EACCES)
 		log_error("weftd does not announce port %u: %s", l->addr.port, x.text);
 	exchange_close(&x);
