@@ -398,12 +398,13 @@ void documents_save(struct registry *r)
 {
 	char path[PATH_MAX], *text = NULL;
 	size_t len = 0;
-	struct writing w = {r, open_memstream(&text, &len)};
+	struct writing w = {r, NULL};
 	int e = -ENOMEM;
 
 	if (!r->dirty_file)
 		return;
 	r->dirty_file = false;
+	w.f = open_memstream(&text, &len);
 	if (w.f) {
 		fputs(FILE_MAGIC, w.f);
 		model_each_document(r->model, NULL, save_one, &w);
