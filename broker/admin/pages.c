@@ -109,7 +109,7 @@ static json_t *problems(const struct registry_info *i)
 		list, i->feed == REGISTRY_FEED_HELD,
 		"the data in Redis is not this mesh's, the last good documents are in force: %s",
 		i->store_error);
-	add_problem(list, i->refused, "%s documents are not accepted", refused);
+	add_problem(list, i->refused, "documents that are not accepted: %s", refused);
 	return list;
 }
 
