@@ -4,7 +4,6 @@
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
-#include <openssl/rand.h>
 #include <openssl/x509.h>
 #include <stdatomic.h>
 
@@ -21,12 +20,10 @@ static _Atomic(struct keypair *) keypair_ready;
 
 static EVP_PKEY *make_key(const struct crypto *c)
 {
-	uint8_t warm[1];
 	EVP_PKEY *key;
 
-	/* The generator and what it caches for ever need not fill the vault. */
-	if (RAND_priv_bytes_ex(c->lib, warm, sizeof(warm), 0) <= 0)
-		return NULL;
+	/* The first is thrown away: what OpenSSL looks up and keeps for ever on that way is none of the vault's. */
+	EVP_PKEY_free(EVP_PKEY_Q_keygen(c->lib, NULL, "EC", "P-256"));
 	vault_open();
 	key = EVP_PKEY_Q_keygen(c->lib, NULL, "EC", "P-256");
 	vault_close();

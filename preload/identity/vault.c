@@ -95,6 +95,6 @@ void vault_forget(const void *secret, size_t n)
 {
 	uint8_t *p = vault, *end = vault + vault_used;
 
-	while (vault && (p = memmem(p, (size_t)(end - p), secret, n)))
+	for (; vault && (p = memmem(p, (size_t)(end - p), secret, n)); p += n)
 		OPENSSL_cleanse(p, n);
 }
