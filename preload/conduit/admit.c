@@ -7,6 +7,7 @@
 #include "sys/clock.h"
 #include "sys/pool.h"
 #include "sys/sys.h"
+#include "telemetry/log.h"
 
 #define ALERT_ACCESS_DENIED 49
 
@@ -96,12 +97,15 @@ int admit_sniff(struct conn *c, int fd)
 
 void admit_plain(struct conn *c, int fd)
 {
+	char text[WEFT_ADDR_TEXT];
+
 	session_set_lowat(c->session, fd, 1);
 	if (!shake_admits(c->id, fd, NULL)) {
 		conn_fail(c, fd, ECONNRESET, WEFT_REASON_AUTHZ_DENIED, "plaintext");
 		return;
 	}
 	c->id = identity_unref(c->id);
+	log_info("connection from %s admitted: peer none", conn_peer_text(fd, text));
 	conn_move(c, CONN_PLAIN);
 }
 

@@ -126,17 +126,23 @@ void conn_move(struct conn *c, enum conn_state to)
 	atomic_fetch_add_explicit(&c->phase, 1, memory_order_release);
 }
 
-void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail)
+const char *conn_peer_text(int fd, char text[static WEFT_ADDR_TEXT])
 {
-	char peer[WEFT_ADDR_TEXT] = "?";
 	struct weft_addr a;
 	union conn_name name;
 	socklen_t len = sizeof(name);
-	const char *who = c->dial.service ? c->dial.service->wire->name.p : peer;
 
-	if (c->server && sys_call(SYS_getpeername, fd, (long)&name, (long)&len, 0, 0, 0) == 0 &&
-	    addr_from_sockaddr(&a, &name.sa, len) == 0)
-		addr_format(&a, peer);
+	if (sys_call(SYS_getpeername, fd, (long)&name, (long)&len, 0, 0, 0) < 0 ||
+	    addr_from_sockaddr(&a, &name.sa, len) < 0)
+		return "?";
+	return addr_format(&a, text);
+}
+
+void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail)
+{
+	char text[WEFT_ADDR_TEXT];
+	const char *who = c->dial.service ? c->dial.service->wire->name.p : conn_peer_text(fd, text);
+
 	log_warn("%s %s%s%s: %s (%s)%s%s", c->server ? "refused connection from" : "connection to", who,
 		 c->peer ? " " : "", c->peer ? c->peer : "", reason_text(reason), reason_name(reason),
 		 detail && *detail ? ": " : "", detail ? detail : "");

@@ -110,6 +110,9 @@ void conn_move(struct conn *c, enum conn_state to);
 /* Ends in CONN_FAILED: `err` is a positive errno. Counts, logs once. A server's socket is shut down. */
 void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail);
 
+/* Address of the socket's peer for a log line, or "?". */
+const char *conn_peer_text(int fd, char text[static WEFT_ADDR_TEXT]);
+
 /* Goes as far as it can without waiting. -EAGAIN: still stepping, wait for conn_wants(). 0: it is not stepping any more. */
 int conn_step(struct conn *c, int fd);
 short conn_wants(const struct conn *c); /* POLLIN or POLLOUT */

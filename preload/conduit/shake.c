@@ -91,6 +91,7 @@ static bool start_session(struct conn *c, const struct handshake_result *r)
 static void finish(struct conn *c, int fd)
 {
 	struct handshake_result r;
+	char text[WEFT_ADDR_TEXT];
 	bool ok;
 
 	handshake_result(c->handshake, &r);
@@ -107,7 +108,11 @@ static void finish(struct conn *c, int fd)
 		conn_fail(c, fd, ECONNRESET, WEFT_REASON_AUTHZ_DENIED, NULL);
 		return;
 	}
-	log_info("%s %s, as %s", c->server ? "accepted" : "connected to", c->peer, c->id->wire->spiffe.p);
+	if (c->server)
+		log_info("connection from %s admitted: peer %s", conn_peer_text(fd, text), c->peer);
+	else
+		log_info("connection to %s open: peer %s at %s", c->dial.service->wire->name.p, c->peer,
+			 conn_peer_text(fd, text));
 	c->policy_seq = c->id->seq;
 	c->handshake = handshake_free(c->handshake);
 	c->id = identity_unref(c->id);
