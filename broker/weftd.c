@@ -204,7 +204,7 @@ static void check_values(struct options *o)
 		usage_error("attest", attest, "must be open or strict");
 	o->strict = *attest ? strcmp(attest, "strict") == 0 : !o->embedded;
 	if (!is_trust_domain(o->text[OPT_TRUST_DOMAIN]))
-		usage_error("trust-domain", o->text[OPT_TRUST_DOMAIN], "may have only a-z, 0-9, '.', '-' and '_' only");
+		usage_error("trust-domain", o->text[OPT_TRUST_DOMAIN], "may have only a-z, 0-9, '.', '-' and '_'");
 	o->ttl_s = parse_time(o->text[OPT_SVID_TTL]);
 	if (o->ttl_s < CA_TTL_MIN_S || o->ttl_s > CA_TTL_MAX_S)
 		usage_error("svid-ttl", o->text[OPT_SVID_TTL], "must be a time from 10s to 90d");

@@ -155,6 +155,7 @@ bool process_has_family(const struct process *p, const struct proc_family *f, in
 void saved_write(struct registry *r, const struct process *p);
 void saved_remove(struct registry *r, const struct process *p);
 void saved_load(struct registry *r); /* those that still live */
+void saved_sweep(struct registry *r); /* removes identity memories of nobody */
 
 /* watch.c */
 void watch_start(struct registry *r);

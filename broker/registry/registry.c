@@ -240,6 +240,7 @@ static void on_start(struct ev_loop *loop, struct ev_timer *t, int events)
 	if (store_state(r->store) != STORE_LIVE)
 		log_warn("store does not answer (%s): starting with the last good documents",
 			 store_error(r->store));
+	saved_sweep(r);
 	entries_refresh(r);
 	publish_ready(r);
 	r->ready(r->ready_arg);

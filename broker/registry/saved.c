@@ -322,6 +322,23 @@ static int join_found(void *arg, pid_t pid, const struct proc_family *f, int n)
 	return 0;
 }
 
+void saved_sweep(struct registry *r)
+{
+	char dir[PATH_MAX];
+	const struct dirent *e;
+	DIR *d = snprintf(dir, sizeof(dir), "%s/" WEFT_IDENTITY_DIR, r->socket_dir) < PATH_MAX ? opendir(dir) : NULL;
+
+	while (d && (e = readdir(d))) {
+		bool known = e->d_name[0] == '.';
+		for (size_t i = 0; i < r->n_processes && !known; i++)
+			known = strcmp(r->processes[i]->id, e->d_name) == 0;
+		if (!known)
+			unlinkat(dirfd(d), e->d_name, 0);
+	}
+	if (d)
+		closedir(d);
+}
+
 void saved_load(struct registry *r)
 {
 	char dir[PATH_MAX];
