@@ -36,7 +36,7 @@ SHIM_LIBS := -l:libssl.a -l:libcrypto.a -l:libmsgpackc.a
 BROKER_LIBS := -lev -lhiredis -lmsgpackc -lssl -lcrypto -ljansson -lmicrohttpd
 
 .PHONY: all unit programs install clean
-all: $(BUILD)/libweft.so $(BUILD)/weftd $(BUILD)/weft
+all: $(BUILD)/libweft.so $(BUILD)/weftd $(BUILD)/weft $(BUILD)/weft-keys.5
 
 $(BUILD)/preload/%.o: preload/%.c
 	$(call say,CC)
@@ -69,6 +69,15 @@ $(BUILD)/weft: $(BUILD)/broker/weft.o $(CLI) $(BUILD)/libbroker.a $(BUILD)/libco
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^ $(BROKER_LIBS)
 
+# The reference of all documents comes from the table that the validator uses.
+$(BUILD)/keys: $(BUILD)/broker/keys.o $(BUILD)/libbroker.a $(BUILD)/libcore.a
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^
+
+$(BUILD)/weft-keys.5: $(BUILD)/keys
+	$(call say,MAN)
+	$(Q)$< > $@.new && mv $@.new $@
+
 # Unit tests: one program per file, linked with the library of its folder.
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/*/test_*.c))
 LINK_core := $(BUILD)/libcore.a
@@ -95,11 +104,15 @@ programs: $(PROGRAMS)
 
 # A library in use is replaced by rename, never written into.
 install: all
-	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,lib bin share/man/man1 share/man/man5 share/man/man8 \
+		share/bash-completion/completions)
 	install -m 755 $(BUILD)/libweft.so $(DESTDIR)$(PREFIX)/lib/libweft.so.new
 	mv $(DESTDIR)$(PREFIX)/lib/libweft.so.new $(DESTDIR)$(PREFIX)/lib/libweft.so
 	install -m 755 $(BUILD)/weftd $(BUILD)/weft $(DESTDIR)$(PREFIX)/bin
-	$(if $(wildcard broker/dist/*.1),install -m 644 broker/dist/*.1 $(DESTDIR)$(PREFIX)/share/man/man1)
+	install -m 644 broker/dist/weft.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(BUILD)/weft-keys.5 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -m 644 broker/dist/weftd.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 broker/dist/weft.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/weft
 
 clean:
 	rm -rf $(BUILD)
