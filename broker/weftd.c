@@ -48,21 +48,34 @@ enum option_id {
 static const struct option_row {
 	const char *name, *value, *preset, *text;
 } rows[OPT_MAX] = {
-	[OPT_REDIS] = {"redis", "URL", "", "redis://[user[:password]@]host[:port][/db] or unix:/path; default: a private redis-server"},
-	[OPT_SENTINEL] = {"redis-sentinel", "NAME@HOST:PORT,...", "", "Redis by its Sentinels (not supported by this release)"},
-	[OPT_PASSWORD_FILE] = {"redis-password-file", "FILE", "", "password of Redis, first line"},
-	[OPT_SOCKET] = {"socket", "PATH", "", "Unix socket for guests; default /run/weft/weftd.sock, else $XDG_RUNTIME_DIR/weft/weftd.sock"},
-	[OPT_ADMIN] = {"admin", "ADDR:PORT|unix:PATH|off", ADMIN_DEFAULT, "read-only admin page"},
-	[OPT_STATE_DIR] = {"state-dir", "DIR", "", "default /var/lib/weft, else $XDG_STATE_HOME/weft, else ~/.local/state/weft"},
-	[OPT_ADVERTISE] = {"advertise", "IP|CIDR", "", "where other hosts reach this one; default: source address of the route to Redis"},
-	[OPT_TRUST_DOMAIN] = {"trust-domain", "NAME", WEFT_TRUST_DOMAIN_DEFAULT, "of the SPIFFE IDs"},
-	[OPT_VIP_CIDR] = {"vip-cidr", "CIDR", WEFT_VIP4_CIDR, "virtual addresses"},
-	[OPT_ZONE] = {"zone", "NAME", "", "where this host stands"},
-	[OPT_ATTEST] = {"attest", "open|strict", "", "default open with the private redis-server, else strict"},
-	[OPT_SVID_TTL] = {"svid-ttl", "TIME", "24h", "life of a certificate: 90s, 30m, 24h, 7d"},
-	[OPT_CA] = {"ca", NULL, "", "sign certificates; always so with the private redis-server"},
-	[OPT_JOIN] = {"join", "TOKEN", "", "join a mesh as a host (not supported by this release)"},
-	[OPT_LOG] = {"log", "error|warn|info|debug", "info", "lines on stderr"},
+	[OPT_REDIS] = { "redis", "URL", "",
+			"redis://[user[:password]@]host[:port][/db] or unix:/path; default: a "
+			"private redis-server" },
+	[OPT_SENTINEL] = { "redis-sentinel", "NAME@HOST:PORT,...", "",
+			   "Redis by its Sentinels (not supported by this release)" },
+	[OPT_PASSWORD_FILE] = { "redis-password-file", "FILE", "",
+				"password of Redis, first line" },
+	[OPT_SOCKET] = { "socket", "PATH", "",
+			 "Unix socket for guests; default /run/weft/weftd.sock, else "
+			 "$XDG_RUNTIME_DIR/weft/weftd.sock" },
+	[OPT_ADMIN] = { "admin", "ADDR:PORT|unix:PATH|off", ADMIN_DEFAULT, "read-only admin page" },
+	[OPT_STATE_DIR] = { "state-dir", "DIR", "",
+			    "default /var/lib/weft, else $XDG_STATE_HOME/weft, else "
+			    "~/.local/state/weft" },
+	[OPT_ADVERTISE] = { "advertise", "IP|CIDR", "",
+			    "where other hosts reach this one; default: source address of the "
+			    "route to Redis" },
+	[OPT_TRUST_DOMAIN] = { "trust-domain", "NAME", WEFT_TRUST_DOMAIN_DEFAULT,
+			       "of the SPIFFE IDs" },
+	[OPT_VIP_CIDR] = { "vip-cidr", "CIDR", WEFT_VIP4_CIDR, "virtual addresses" },
+	[OPT_ZONE] = { "zone", "NAME", "", "where this host stands" },
+	[OPT_ATTEST] = { "attest", "open|strict", "",
+			 "default open with the private redis-server, else strict" },
+	[OPT_SVID_TTL] = { "svid-ttl", "TIME", "24h", "life of a certificate: 90s, 30m, 24h, 7d" },
+	[OPT_CA] = { "ca", NULL, "", "sign certificates; always so with the private redis-server" },
+	[OPT_JOIN] = { "join", "TOKEN", "",
+		       "join a mesh as a host (not supported by this release)" },
+	[OPT_LOG] = { "log", "error|warn|info|debug", "info", "lines on stderr" },
 };
 
 struct options {
@@ -88,7 +101,8 @@ struct weftd {
 
 static _Noreturn void usage_error(const char *option, const char *value, const char *why)
 {
-	fprintf(stderr, "weftd: --%s%s%s: %s\n", option, value && *value ? " " : "", value ? value : "", why);
+	fprintf(stderr, "weftd: --%s%s%s: %s\n", option, value && *value ? " " : "",
+		value ? value : "", why);
 	exit(EXIT_USAGE);
 }
 
@@ -96,14 +110,16 @@ static void help(void)
 {
 	char name[64];
 
-	printf("Usage: weftd [option]...\nThe broker of weft: registry, policy, certificates and liveness of one host.\n\n");
+	printf("Usage: weftd [option]...\nThe broker of weft: registry, policy, certificates and "
+	       "liveness of one host.\n\n");
 	for (int i = 0; i < OPT_MAX; i++) {
 		snprintf(name, sizeof(name), "--%s%s%s", rows[i].name, rows[i].value ? " " : "",
 			 rows[i].value ? rows[i].value : "");
-		printf("  %-34s %s%s%s%s\n", name, rows[i].text, *rows[i].preset ? " (" : "", rows[i].preset,
-		       *rows[i].preset ? ")" : "");
+		printf("  %-34s %s%s%s%s\n", name, rows[i].text, *rows[i].preset ? " (" : "",
+		       rows[i].preset, *rows[i].preset ? ")" : "");
 	}
-	printf("  --help, --version\n\nEach option is also a variable: --state-dir is WEFTD_STATE_DIR.\n");
+	printf("  --help, --version\n\nEach option is also a variable: --state-dir is "
+	       "WEFTD_STATE_DIR.\n");
 }
 
 static const char *from_environment(const char *option)
@@ -118,14 +134,17 @@ static const char *from_environment(const char *option)
 
 static void read_texts(struct options *o, int argc, char **argv)
 {
-	struct option table[OPT_MAX + 3] = {[OPT_HELP] = {"help", no_argument, NULL, OPT_HELP},
-					    [OPT_VERSION] = {"version", no_argument, NULL, OPT_VERSION}};
+	struct option table[OPT_MAX + 3] = { [OPT_HELP] = { "help", no_argument, NULL, OPT_HELP },
+					     [OPT_VERSION] = { "version", no_argument, NULL,
+							       OPT_VERSION } };
 	int c;
 
 	for (int i = 0; i < OPT_MAX; i++) {
 		const char *text = from_environment(rows[i].name);
 		o->text[i] = text ? text : rows[i].preset;
-		table[i] = (struct option){rows[i].name, rows[i].value ? required_argument : no_argument, NULL, i};
+		table[i] =
+			(struct option){ rows[i].name,
+					 rows[i].value ? required_argument : no_argument, NULL, i };
 	}
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		if (c == OPT_HELP) {
@@ -151,7 +170,11 @@ static long parse_time(const char *text)
 {
 	char *end;
 	long n = strtol(text, &end, 10);
-	long unit = *end == 's' ? 1 : *end == 'm' ? 60 : *end == 'h' ? 3600 : *end == 'd' ? 86400 : 0;
+	long unit = *end == 's'   ? 1
+		    : *end == 'm' ? 60
+		    : *end == 'h' ? 3600
+		    : *end == 'd' ? 86400
+				  : 0;
 
 	if (!isdigit((unsigned char)*text) || !unit || end[1] || n > CA_TTL_MAX_S)
 		return -1;
@@ -180,12 +203,13 @@ static void check_redis(struct options *o)
 		usage_error("redis-password-file", file, "goes with --redis");
 	int e = *file ? target_password_file(&o->target, file) : 0;
 	if (e < 0)
-		usage_error("redis-password-file", file, e == -EINVAL ? "no password in the first line" : strerror(-e));
+		usage_error("redis-password-file", file,
+			    e == -EINVAL ? "no password in the first line" : strerror(-e));
 }
 
 static bool vip_range_is_valid(const struct weft_cidr *c)
 {
-	struct weft_addr base = {0};
+	struct weft_addr base = { 0 };
 
 	memcpy(base.ip, c->ip, sizeof(base.ip));
 	return addr_is_v4(&base) && c->bits >= 96 + 8 && c->bits <= 96 + 28;
@@ -204,12 +228,14 @@ static void check_values(struct options *o)
 		usage_error("attest", attest, "must be open or strict");
 	o->strict = *attest ? strcmp(attest, "strict") == 0 : !o->embedded;
 	if (!is_trust_domain(o->text[OPT_TRUST_DOMAIN]))
-		usage_error("trust-domain", o->text[OPT_TRUST_DOMAIN], "may have only a-z, 0-9, '.', '-' and '_'");
+		usage_error("trust-domain", o->text[OPT_TRUST_DOMAIN],
+			    "may have only a-z, 0-9, '.', '-' and '_'");
 	o->ttl_s = parse_time(o->text[OPT_SVID_TTL]);
 	if (o->ttl_s < CA_TTL_MIN_S || o->ttl_s > CA_TTL_MAX_S)
 		usage_error("svid-ttl", o->text[OPT_SVID_TTL], "must be a time from 10s to 90d");
 	if (*o->text[OPT_ADVERTISE] && cidr_parse(&block, o->text[OPT_ADVERTISE]) < 0)
-		usage_error("advertise", o->text[OPT_ADVERTISE], "must be an address or a CIDR block");
+		usage_error("advertise", o->text[OPT_ADVERTISE],
+			    "must be an address or a CIDR block");
 	if (cidr_parse(&block, o->text[OPT_VIP_CIDR]) < 0 || !vip_range_is_valid(&block))
 		usage_error("vip-cidr", o->text[OPT_VIP_CIDR],
 			    "must be an IPv4 block between /8 and /28, such as " WEFT_VIP4_CIDR);
@@ -307,7 +333,8 @@ static int start(struct weftd *d)
 	};
 	e = session_open(d->loop, &so, &d->session);
 	if (e < 0)
-		return failed(d->o.socket, e, e == -EADDRINUSE ? "another weftd answers there" : "");
+		return failed(d->o.socket, e,
+			      e == -EADDRINUSE ? "another weftd answers there" : "");
 	e = admin_start(d->loop, d->o.text[OPT_ADMIN], d->registry, &d->admin, &why);
 	return e < 0 ? failed("admin page", e, why) : 0;
 }
@@ -344,7 +371,8 @@ int main(int argc, char **argv)
 	ev_signal_init(&d.interrupt, on_signal, SIGINT);
 	ev_signal_start(d.loop, &d.term);
 	ev_signal_start(d.loop, &d.interrupt);
-	log_info("weftd %s, state in %s, attestation %s", WEFT_VERSION, d.o.state_dir, d.o.strict ? "strict" : "open");
+	log_info("weftd %s, state in %s, attestation %s", WEFT_VERSION, d.o.state_dir,
+		 d.o.strict ? "strict" : "open");
 	int e = start(&d);
 	if (e == 0)
 		ev_run(d.loop, 0);

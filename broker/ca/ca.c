@@ -21,7 +21,9 @@
 
 static FILE *open_file(const char *path, bool create)
 {
-	int fd = open(path, (create ? O_WRONLY | O_CREAT | O_EXCL : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd = open(path,
+		      (create ? O_WRONLY | O_CREAT | O_EXCL : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW,
+		      0600);
 	FILE *f = fd < 0 ? NULL : fdopen(fd, create ? "w" : "r");
 
 	if (!f && fd >= 0)
@@ -49,7 +51,8 @@ static int save(const struct ca *ca, const char *key_path, const char *cert_path
 	if (r < 0)
 		return r;
 	f = open_file(tmp, true);
-	r = f ? finish(f, PEM_write_PKCS8PrivateKey(f, ca->key, NULL, NULL, 0, NULL, NULL) == 1) : -errno;
+	r = f ? finish(f, PEM_write_PKCS8PrivateKey(f, ca->key, NULL, NULL, 0, NULL, NULL) == 1)
+	      : -errno;
 	if (r == 0 && rename(tmp, key_path) < 0)
 		r = -errno;
 	return r;
@@ -97,9 +100,11 @@ int ca_open(struct ca **out, const char *state_dir, const char *trust_domain, co
 	    snprintf(key_path, sizeof(key_path), "%s/ca.key", state_dir) >= PATH_MAX ||
 	    snprintf(cert_path, sizeof(cert_path), "%s/ca.crt", state_dir) >= PATH_MAX)
 		goto out;
-	strcpy(ca->trust_domain, trust_domain);
+	memcpy(ca->trust_domain, trust_domain, strlen(trust_domain) + 1);
 	FILE *key = open_file(key_path, false);
-	r = key ? load(ca, key, cert_path, why) : errno == ENOENT ? create(ca, key_path, cert_path) : -errno;
+	r = key               ? load(ca, key, cert_path, why)
+	    : errno == ENOENT ? create(ca, key_path, cert_path)
+			      : -errno;
 	if (key)
 		fclose(key);
 	if (r == 0) {
@@ -140,7 +145,8 @@ static bool key_is_allowed(const EVP_PKEY *key)
 
 	if (EVP_PKEY_is_a(key, "ED25519"))
 		return true;
-	return EVP_PKEY_is_a(key, "EC") && EVP_PKEY_get_group_name(key, group, sizeof(group), &n) == 1 &&
+	return EVP_PKEY_is_a(key, "EC") &&
+	       EVP_PKEY_get_group_name(key, group, sizeof(group), &n) == 1 &&
 	       strcmp(group, "prime256v1") == 0;
 }
 
@@ -148,7 +154,8 @@ static bool key_is_allowed(const EVP_PKEY *key)
 static EVP_PKEY *request_key(const struct wire_bin *der, const char **why)
 {
 	const uint8_t *p = der->p;
-	X509_REQ *csr = der->n && der->n <= WEFT_CSR_MAX ? d2i_X509_REQ(NULL, &p, (long)der->n) : NULL;
+	X509_REQ *csr =
+		der->n && der->n <= WEFT_CSR_MAX ? d2i_X509_REQ(NULL, &p, (long)der->n) : NULL;
 	EVP_PKEY *key = csr ? X509_REQ_get_pubkey(csr) : NULL;
 
 	*why = NULL;
@@ -184,12 +191,12 @@ static int answer_cert(const struct ca *ca, X509 *leaf, uint8_t **answer, size_t
 	uint8_t *der = NULL;
 	int n = i2d_X509(leaf, &der), r = -ENOMEM;
 	char serial[CA_SERIAL_TEXT];
-	struct wire_bin chain = {der, n > 0 ? (uint32_t)n : 0};
+	struct wire_bin chain = { der, n > 0 ? (uint32_t)n : 0 };
 	struct wire_anchor anchor = {
 		.trust_domain = wire_str_of(ca->trust_domain),
-		.der = {ca->root_der, (uint32_t)ca->root_len},
+		.der = { ca->root_der, (uint32_t)ca->root_len },
 	};
-	struct wire_signature sig = {.chain = {&chain, 1}, .bundle = {&anchor, 1}};
+	struct wire_signature sig = { .chain = { &chain, 1 }, .bundle = { &anchor, 1 } };
 
 	if (n > 0 && ca_inspect(der, (size_t)n, serial, &sig.not_after) == 0)
 		r = wire_encode(&wire_schema_signature, &sig, WEFT_REPLY_MAX, answer, len);
@@ -199,8 +206,8 @@ static int answer_cert(const struct ca *ca, X509 *leaf, uint8_t **answer, size_t
 
 static int answer_refused(const char *why, uint8_t **answer, size_t *len)
 {
-	struct wire_refused refused = {.code = EACCES, .text = wire_str_of(why)};
-	struct wire_signature sig = {.refused = &refused};
+	struct wire_refused refused = { .code = EACCES, .text = wire_str_of(why) };
+	struct wire_signature sig = { .refused = &refused };
 
 	return wire_encode(&wire_schema_signature, &sig, WEFT_REPLY_MAX, answer, len);
 }
@@ -224,7 +231,8 @@ int ca_sign(struct ca *ca, const uint8_t *request, size_t len, uint8_t **answer,
 		leaf = profile_leaf(ca, key, ask.spiffe.p, (long)ask.ttl_s);
 	if (!leaf && !why)
 		why = "signing failed";
-	r = leaf ? answer_cert(ca, leaf, answer, answer_len) : answer_refused(why, answer, answer_len);
+	r = leaf ? answer_cert(ca, leaf, answer, answer_len)
+		 : answer_refused(why, answer, answer_len);
 	X509_free(leaf);
 	EVP_PKEY_free(key);
 	free(block);
@@ -232,7 +240,8 @@ int ca_sign(struct ca *ca, const uint8_t *request, size_t len, uint8_t **answer,
 	return r;
 }
 
-int ca_inspect(const uint8_t *der, size_t len, char serial[static CA_SERIAL_TEXT], uint64_t *not_after)
+int ca_inspect(const uint8_t *der, size_t len, char serial[static CA_SERIAL_TEXT],
+	       uint64_t *not_after)
 {
 	const uint8_t *p = der;
 	X509 *cert = len <= WEFT_CERT_MAX ? d2i_X509(NULL, &p, (long)len) : NULL;
@@ -244,7 +253,7 @@ int ca_inspect(const uint8_t *der, size_t len, char serial[static CA_SERIAL_TEXT
 		int bytes = ASN1_STRING_length(n) < 20 ? ASN1_STRING_length(n) : 20;
 		serial[0] = '\0';
 		for (int i = 0; i < bytes; i++)
-			sprintf(serial + 2 * i, "%02x", ASN1_STRING_get0_data(n)[i]);
+			snprintf(serial + 2 * i, 3, "%02x", ASN1_STRING_get0_data(n)[i]);
 		*not_after = (uint64_t)timegm(&tm);
 		r = 0;
 	}

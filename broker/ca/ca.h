@@ -8,9 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CA_TTL_MIN_S   10
-#define CA_TTL_MAX_S   (90 * 86400)
-#define CA_BACKDATE_S  300 /* clocks of two hosts differ */
+#define CA_TTL_MIN_S 10
+#define CA_TTL_MAX_S (90 * 86400)
+#define CA_BACKDATE_S 300 /* clocks of two hosts differ */
 #define CA_SERIAL_TEXT 41
 
 struct ca;
@@ -22,12 +22,14 @@ void ca_free(struct ca *ca); /* NULL-safe */
 
 /* Decodes a wire_sign, decides, signs; *answer is an encoded wire_signature (with `refused` set where it says no),
  * malloc'ed. 0, or -ENOMEM. Takes about 0.2 ms. */
-int ca_sign(struct ca *ca, const uint8_t *request, size_t len, uint8_t **answer, size_t *answer_len);
+int ca_sign(struct ca *ca, const uint8_t *request, size_t len, uint8_t **answer,
+	    size_t *answer_len);
 
 /* The root, DER; lives as long as the ca. */
 const uint8_t *ca_root(const struct ca *ca, size_t *len);
 
 /* Serial number (hex) and end of a certificate in DER. 0 or -EINVAL. */
-int ca_inspect(const uint8_t *der, size_t len, char serial[static CA_SERIAL_TEXT], uint64_t *not_after);
+int ca_inspect(const uint8_t *der, size_t len, char serial[static CA_SERIAL_TEXT],
+	       uint64_t *not_after);
 
 #endif

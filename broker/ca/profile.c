@@ -65,7 +65,8 @@ static X509 *start(EVP_PKEY *subject, long life_s)
 
 	if (cert && X509_set_version(cert, X509_VERSION_3) == 1 && set_serial(cert) &&
 	    X509_gmtime_adj(X509_getm_notBefore(cert), -CA_BACKDATE_S) &&
-	    X509_gmtime_adj(X509_getm_notAfter(cert), life_s) && X509_set_pubkey(cert, subject) == 1)
+	    X509_gmtime_adj(X509_getm_notAfter(cert), life_s) &&
+	    X509_set_pubkey(cert, subject) == 1)
 		return cert;
 	X509_free(cert);
 	return NULL;
@@ -82,9 +83,12 @@ X509 *profile_root(EVP_PKEY *key, const char *trust_domain)
 		return NULL;
 	X509V3_set_ctx(&ctx, cert, cert, NULL, NULL, 0);
 	snprintf(uri, sizeof(uri), SCHEME "%s", trust_domain);
-	if (X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, (const unsigned char *)"weft", -1, -1, 0) &&
-	    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"weft root", -1, -1, 0) &&
-	    X509_set_issuer_name(cert, name) && add(cert, &ctx, NID_basic_constraints, "critical,CA:TRUE") &&
+	if (X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, (const unsigned char *)"weft", -1,
+				       -1, 0) &&
+	    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"weft root",
+				       -1, -1, 0) &&
+	    X509_set_issuer_name(cert, name) &&
+	    add(cert, &ctx, NID_basic_constraints, "critical,CA:TRUE") &&
 	    add(cert, &ctx, NID_key_usage, "critical,keyCertSign,cRLSign") &&
 	    add(cert, &ctx, NID_subject_key_identifier, "hash") && add_uri(cert, uri, false) &&
 	    X509_sign(cert, key, EVP_sha256()))
@@ -126,7 +130,8 @@ int profile_root_domain(X509 *root, char out[static WEFT_HOST_MAX + 1])
 
 	if (sk_GENERAL_NAME_num(names) == 1) {
 		int type;
-		const ASN1_STRING *s = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, 0), &type);
+		const ASN1_STRING *s =
+			GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, 0), &type);
 		const char *p = type == GEN_URI ? (const char *)ASN1_STRING_get0_data(s) : "";
 		int n = type == GEN_URI ? ASN1_STRING_length(s) : 0;
 		int skip = (int)strlen(SCHEME);

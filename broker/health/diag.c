@@ -39,7 +39,7 @@ int diag_in_netns(pid_t pid, int (*fn)(void *arg), void *arg)
 
 static int open_here(void *arg)
 {
-	const struct timeval limit = {.tv_sec = 1};
+	const struct timeval limit = { .tv_sec = 1 };
 	int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 
 	(void)arg;
@@ -72,9 +72,10 @@ static int request(int fd, int family, uint32_t seq)
 			.idiag_states = 1u << TCP_LISTEN,
 		},
 	};
-	const struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+	const struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
 
-	ssize_t n = sendto(fd, &ask, sizeof(ask), 0, (const struct sockaddr *)&kernel, sizeof(kernel));
+	ssize_t n =
+		sendto(fd, &ask, sizeof(ask), 0, (const struct sockaddr *)&kernel, sizeof(kernel));
 	return n == sizeof(ask) ? 0 : n < 0 ? -errno : -EIO;
 }
 
@@ -175,7 +176,7 @@ static int by_cookie(const void *a, const void *b)
 
 int diag_listeners(int fd, struct diag_list *out)
 {
-	*out = (struct diag_list){0};
+	*out = (struct diag_list){ 0 };
 	drain(fd);
 	int r = dump(fd, AF_INET, out);
 	if (r == 0)
@@ -192,12 +193,12 @@ int diag_listeners(int fd, struct diag_list *out)
 void diag_list_free(struct diag_list *l)
 {
 	free(l->v);
-	*l = (struct diag_list){0};
+	*l = (struct diag_list){ 0 };
 }
 
 const struct diag_listener *diag_find(const struct diag_list *l, uint64_t cookie)
 {
-	const struct diag_listener want = {.cookie = cookie};
+	const struct diag_listener want = { .cookie = cookie };
 
 	return l->n ? bsearch(&want, l->v, l->n, sizeof(*l->v), by_cookie) : NULL;
 }

@@ -113,7 +113,7 @@ int proc_peer_pidfd(int socket, pid_t pid)
 
 bool proc_pidfd_alive(int pidfd)
 {
-	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
 	return poll(&p, 1, 0) == 0;
 }
@@ -126,8 +126,8 @@ int proc_family_open(struct proc_family *id)
 	if (fd < 0)
 		return -errno;
 	/* Of a size that cannot change: a guest may not make another one's read fault. */
-	if (ftruncate(fd, FAMILY_BYTES) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0 ||
-	    fstat(fd, &st) < 0) {
+	if (ftruncate(fd, FAMILY_BYTES) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0 || fstat(fd, &st) < 0) {
 		int saved = errno;
 		close(fd);
 		return -saved;
@@ -144,21 +144,23 @@ bool proc_family_alive(int memfd)
 	return errno == EBUSY;
 }
 
-static bool line_is_family(const char *line, const struct proc_family *id)
+static bool line_is_family(const char *line, struct proc_family *id)
 {
 	unsigned maj, min;
 	unsigned long long inode;
 
-	return strstr(line, "/memfd:weft-family") &&
-	       sscanf(line, "%*s %*s %*s %x:%x %llu", &maj, &min, &inode) == 3 && inode == id->inode &&
-	       makedev(maj, min) == id->dev;
+	if (!strstr(line, "/memfd:weft-family") ||
+	    sscanf(line, "%*s %*s %*s %x:%x %llu", &maj, &min, &inode) != 3)
+		return false;
+	*id = (struct proc_family){ .dev = makedev(maj, min), .inode = inode };
+	return true;
 }
 
-int proc_in_family(pid_t pid, const struct proc_family *id)
+int proc_families(pid_t pid, struct proc_family *out, int max)
 {
 	char *line = NULL;
 	size_t size = 0;
-	int found = 0;
+	int n = 0;
 	int fd = open_proc(pid, "maps", O_RDONLY);
 
 	if (fd < 0)
@@ -169,25 +171,28 @@ int proc_in_family(pid_t pid, const struct proc_family *id)
 		return -ENOMEM;
 	}
 	errno = 0;
-	while (!found && getline(&line, &size, f) > 0)
-		found = line_is_family(line, id);
-	if (!found && errno == EACCES)
-		found = -EACCES; /* opened, but another uid's: the check comes with the read */
+	while (n < max && getline(&line, &size, f) > 0)
+		n += line_is_family(line, &out[n]);
+	if (!n && errno == EACCES)
+		n = -EACCES; /* opened, but another uid's: the check comes with the read */
 	free(line);
 	fclose(f);
-	return found;
+	return n;
 }
 
-void proc_each_member(const struct proc_family *id, int (*fn)(void *arg, pid_t pid), void *arg)
+void proc_each_member(int (*fn)(void *arg, pid_t pid, const struct proc_family *f, int n),
+		      void *arg)
 {
 	DIR *d = opendir("/proc");
 	const struct dirent *e;
+	struct proc_family families[PROC_FAMILIES_MAX];
 
 	while (d && (e = readdir(d))) {
 		if (!isdigit((unsigned char)e->d_name[0]))
 			continue;
 		pid_t pid = (pid_t)strtol(e->d_name, NULL, 10);
-		if (proc_in_family(pid, id) == 1 && fn(arg, pid))
+		int n = proc_families(pid, families, PROC_FAMILIES_MAX);
+		if (n > 0 && fn(arg, pid, families, n))
 			break;
 	}
 	if (d)

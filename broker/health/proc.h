@@ -42,10 +42,13 @@ int proc_family_open(struct proc_family *id);
 /* Asks the kernel whether any process still maps it writable. A dead family is sealed by the question: nobody can
  * join any more. True if somebody lives. */
 bool proc_family_alive(int memfd);
-/* Whether the process maps the memfd: 1, 0, or -errno if its maps may not be read. */
-int proc_in_family(pid_t pid, const struct proc_family *id);
-/* Calls fn for every readable process that maps the memfd, until fn returns non-zero. For use after a restart. */
-void proc_each_member(const struct proc_family *id, int (*fn)(void *arg, pid_t pid), void *arg);
+/* The families whose memfd the process maps (it passed a HELLO, or is forked from one that did; exec drops them).
+ * How many, at most `max`; -errno if its maps may not be read. */
+int proc_families(pid_t pid, struct proc_family *out, int max);
+#define PROC_FAMILIES_MAX 8
+/* Calls fn for every process with readable maps that is in any family, until fn returns non-zero. After a restart. */
+void proc_each_member(int (*fn)(void *arg, pid_t pid, const struct proc_family *f, int n),
+		      void *arg);
 
 /* Whether the process holds the socket with this inode among its descriptors. 1, 0 or -errno. */
 int proc_holds_socket(pid_t pid, uint64_t inode);

@@ -11,12 +11,12 @@
 #include "registry/internal.h"
 #include "telemetry/log.h"
 
-#define VIP_PREFIX   "weft:VIP:"
+#define VIP_PREFIX "weft:VIP:"
 #define ENTRY_PREFIX "weft:WorkloadEntry:"
-#define FILE_MAGIC   "weft-documents 1\n"
-#define FILE_MAX     (1u << 30)
+#define FILE_MAGIC "weft-documents 1\n"
+#define FILE_MAX (1u << 30)
 #define SAVE_AFTER_S 0.5
-#define GATHER_S     0.02 /* additions wait so long for others; nothing else does */
+#define GATHER_S 0.02 /* additions wait so long for others; nothing else does */
 
 const char *const *documents_prefixes(size_t *n)
 {
@@ -99,7 +99,7 @@ struct version {
 static struct version version_of(struct registry *r, const char *key)
 {
 	struct model_document d;
-	struct version v = {.known = model_document(r->model, key, &d) == 0};
+	struct version v = { .known = model_document(r->model, key, &d) == 0 };
 
 	if (v.known) {
 		snprintf(v.in_force, sizeof(v.in_force), "%s", d.in_force);
@@ -115,13 +115,14 @@ static void report(const char *key, const char *bad, const struct doc_errors *er
 	if (bad || !errors->n)
 		log_warn("document %s refused: %s", key, bad ? bad : "see weft:status");
 	else
-		log_warn("document %s refused: %s%s%s%s", key, errors->v[0].path, *errors->v[0].path ? ": " : "",
-			 errors->v[0].message, errors->n > 1 ? " (and more)" : "");
+		log_warn("document %s refused: %s%s%s%s", key, errors->v[0].path,
+			 *errors->v[0].path ? ": " : "", errors->v[0].message,
+			 errors->n > 1 ? " (and more)" : "");
 }
 
 static int put(struct registry *r, const char *key, const char *json, size_t len, const char *bad)
 {
-	struct doc_errors errors = {0};
+	struct doc_errors errors = { 0 };
 	struct version before = version_of(r, key), after;
 	struct document *d;
 
@@ -134,7 +135,8 @@ static int put(struct registry *r, const char *key, const char *json, size_t len
 	model_affected(r->model, key, bump, r);
 	after = version_of(r, key);
 	d = document_get(r, key);
-	if (d && (strcmp(before.revision, after.revision) || before.refused != after.refused || !d->at)) {
+	if (d && (strcmp(before.revision, after.revision) || before.refused != after.refused ||
+		  !d->at)) {
 		d->at = registry_now();
 		d->bad = bad;
 		if (e < 0)
@@ -171,15 +173,16 @@ static int drop(struct registry *r, const char *key)
 	if (!v.broker)
 		log_info("document %s removed", key);
 	if (!v.broker && r->leader && v.in_force[0]) {
-		store_run(r->store, NULL, NULL, "XADD", "weft:log", "MAXLEN", "~", "1000", "*", "key", key,
-			  "deleted", v.in_force, NULL);
+		store_run(r->store, NULL, NULL, "XADD", "weft:log", "MAXLEN", "~", "1000", "*",
+			  "key", key, "deleted", v.in_force, NULL);
 		store_advance(r->store);
 	}
 	mark(r, key, true);
 	return 0;
 }
 
-int documents_change(struct registry *r, const char *key, const char *json, size_t len, const char *bad)
+int documents_change(struct registry *r, const char *key, const char *json, size_t len,
+		     const char *bad)
 {
 	struct model_document d;
 
@@ -189,8 +192,8 @@ int documents_change(struct registry *r, const char *key, const char *json, size
 	}
 	if (!json)
 		return drop(r, key);
-	if (!bad && model_document(r->model, key, &d) == 0 && d.state != MODEL_REFUSED && d.len == len &&
-	    memcmp(d.json, json, len) == 0)
+	if (!bad && model_document(r->model, key, &d) == 0 && d.state != MODEL_REFUSED &&
+	    d.len == len && memcmp(d.json, json, len) == 0)
 		return 0; /* a full read tells everything again */
 	return put(r, key, json, len, bad);
 }
@@ -245,7 +248,8 @@ static int by_key(const void *a, const void *b)
 
 static void fetch_unlisted(const struct listing *l, const char *key)
 {
-	if (!(l->n && bsearch(key, l->keys, l->n, sizeof(*l->keys), by_key)) && !strmap_find(&l->r->entries, key))
+	if (!(l->n && bsearch(key, l->keys, l->n, sizeof(*l->keys), by_key)) &&
+	    !strmap_find(&l->r->entries, key))
 		store_fetch(l->r->store, key);
 }
 
@@ -258,7 +262,7 @@ static int on_known(void *arg, const struct model_document *d)
 static void on_listed(void *arg, const char *const *keys, size_t n)
 {
 	struct registry *r = arg;
-	struct listing l = {r, keys, n};
+	struct listing l = { r, keys, n };
 
 	model_each_document(r->model, NULL, on_known, &l);
 	for (size_t i = 0; i < r->vips.n; i++) {
@@ -289,10 +293,11 @@ static void on_state(void *arg, enum store_state state)
 	if (state == STORE_DOWN || state == STORE_HELD)
 		r->leader = false;
 	if (state == STORE_LIVE)
-		log_info("store: live at %s, mesh %s", store_url(r->store), store_marker(r->store)->id);
+		log_info("store: live at %s, mesh %s", store_url(r->store),
+			 store_marker(r->store)->id);
 }
 
-const struct store_ops documents_ops = {on_document, on_listed, on_synced, on_state};
+const struct store_ops documents_ops = { on_document, on_listed, on_synced, on_state };
 
 /* --- weft:status and weft:log, by the leader --- */
 
@@ -306,7 +311,8 @@ static json_t *errors_of(const struct document *d, const struct model_document *
 	return errors ? errors : json_array();
 }
 
-static void write_status(struct registry *r, const struct document *d, const struct model_document *m)
+static void write_status(struct registry *r, const struct document *d,
+			 const struct model_document *m)
 {
 	char key[STORE_KEY_MAX + 16], at[32];
 	time_t t = (time_t)d->at;
@@ -314,8 +320,9 @@ static void write_status(struct registry *r, const struct document *d, const str
 
 	snprintf(key, sizeof(key), "weft:status:%s", m->key + strlen("weft:"));
 	strftime(at, sizeof(at), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
-	json_t *o = json_pack("{s:b, s:s, s:s, s:o, s:s}", "accepted", m->state == MODEL_ACCEPTED, "revision",
-			      m->revision, "inForce", m->in_force, "errors", errors_of(d, m), "at", at);
+	json_t *o = json_pack("{s:b, s:s, s:s, s:o, s:s}", "accepted", m->state == MODEL_ACCEPTED,
+			      "revision", m->revision, "inForce", m->in_force, "errors",
+			      errors_of(d, m), "at", at);
 	char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 	if (text)
 		store_run(r->store, NULL, NULL, "SET", key, text, NULL);
@@ -330,8 +337,8 @@ static void write_log(struct registry *r, struct document *d, const struct model
 	snprintf(d->logged, sizeof(d->logged), "%s", m->in_force);
 	if (!r->leader)
 		return;
-	store_run(r->store, NULL, NULL, "XADD", "weft:log", "MAXLEN", "~", "1000", "*", "key", m->key, "revision",
-		  m->in_force, "document", m->json, NULL);
+	store_run(r->store, NULL, NULL, "XADD", "weft:log", "MAXLEN", "~", "1000", "*", "key",
+		  m->key, "revision", m->in_force, "document", m->json, NULL);
 	store_advance(r->store);
 }
 
@@ -347,7 +354,7 @@ static int status_one(void *arg, const struct model_document *m)
 	snprintf(now, sizeof(now), "%d %s %s", (int)m->state, m->revision, m->in_force);
 	if (!r->leader || strcmp(now, d->written) == 0)
 		return 0;
-	strcpy(d->written, now);
+	memcpy(d->written, now, sizeof(now));
 	write_status(r, d, m);
 	return 0;
 }
@@ -398,7 +405,7 @@ void documents_save(struct registry *r)
 {
 	char path[PATH_MAX], *text = NULL;
 	size_t len = 0;
-	struct writing w = {r, NULL};
+	struct writing w = { r, NULL };
 	int e = -ENOMEM;
 
 	if (!r->dirty_file)
@@ -409,7 +416,8 @@ void documents_save(struct registry *r)
 		fputs(FILE_MAGIC, w.f);
 		model_each_document(r->model, NULL, save_one, &w);
 		save_vips(&w);
-		if (fclose(w.f) == 0 && snprintf(path, sizeof(path), "%s/documents", r->state_dir) < PATH_MAX)
+		if (fclose(w.f) == 0 &&
+		    snprintf(path, sizeof(path), "%s/documents", r->state_dir) < PATH_MAX)
 			e = file_replace(path, text, len);
 	}
 	free(text);
@@ -457,7 +465,8 @@ int documents_open(struct registry *r)
 	if (e < 0)
 		return e == -ENOENT ? 0 : e;
 	r->loading = true;
-	const char *p = strncmp(text, FILE_MAGIC, strlen(FILE_MAGIC)) ? NULL : text + strlen(FILE_MAGIC);
+	const char *p =
+		strncmp(text, FILE_MAGIC, strlen(FILE_MAGIC)) ? NULL : text + strlen(FILE_MAGIC);
 	while (p && p < text + len)
 		p = load_one(r, p, text + len);
 	r->loading = false;

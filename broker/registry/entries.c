@@ -40,14 +40,15 @@ static int search_interfaces(void *arg)
 /* Address of this host (or of another network namespace on it) that other hosts reach. 0 or -ENOENT. */
 static int advertised(struct registry *r, bool own_netns, pid_t pid, struct weft_addr *out)
 {
-	struct search s = {&r->advertise, out};
+	struct search s = { &r->advertise, out };
 
 	if (r->has_advertise && r->advertise.bits == 128) {
 		memcpy(out->ip, r->advertise.ip, 16);
 		return own_netns ? 0 : -ENOENT;
 	}
 	if (r->has_advertise)
-		return own_netns ? search_interfaces(&s) : diag_in_netns(pid, search_interfaces, &s);
+		return own_netns ? search_interfaces(&s)
+				 : diag_in_netns(pid, search_interfaces, &s);
 	if (own_netns && store_local(r->store, out) == 0 && !addr_is_loopback(out))
 		return 0;
 	return -ENOENT;
@@ -83,7 +84,8 @@ static bool is_second_half(const struct process *p, const struct listener *l)
 	if (!addr_is_any(&l->address) || !l->v6only)
 		return false;
 	for (size_t i = 0; i < p->n_listeners; i++)
-		if (is_wildcard4(&p->listeners[i]) && p->listeners[i].address.port == l->address.port &&
+		if (is_wildcard4(&p->listeners[i]) &&
+		    p->listeners[i].address.port == l->address.port &&
 		    p->listeners[i].netns == l->netns)
 			return true;
 	return false;
@@ -99,7 +101,8 @@ static const char *wildcard_note(const struct process *p, const struct listener 
 		return "6";
 	for (size_t i = 0; i < p->n_listeners; i++)
 		if (addr_is_any(&p->listeners[i].address) && p->listeners[i].ipv6 &&
-		    p->listeners[i].address.port == l->address.port && p->listeners[i].netns == l->netns)
+		    p->listeners[i].address.port == l->address.port &&
+		    p->listeners[i].netns == l->netns)
 			six = true;
 	return six ? "46" : "4";
 }
@@ -129,8 +132,8 @@ static uint64_t hash(uint64_t h, const void *bytes, size_t n)
 }
 
 /* Key of the instance (host, network namespace, address, port) of a service. */
-static void entry_key(const struct registry *r, const struct process *p, const struct listener *l, char *out,
-		      size_t size)
+static void entry_key(const struct registry *r, const struct process *p, const struct listener *l,
+		      char *out, size_t size)
 {
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
 
@@ -169,10 +172,11 @@ static char *entry_json(const struct registry *r, const struct process *p, const
 		json_object_set_new(notes, MODEL_NOTE_MAIN, json_string(port));
 	if (wildcard)
 		json_object_set_new(notes, MODEL_NOTE_WILDCARD, json_string(wildcard));
-	json_t *o = json_pack("{s:s, s:{s:s, s:s, s:o}, s:{s:s, s:{s:i}, s:o, s:s}}", "kind", "WorkloadEntry",
-			      "metadata", "name", name, "namespace", p->ns, "annotations", notes, "spec",
-			      "address", address, "ports", tag, (int)l->address.port, "labels", entry_labels(p),
-			      "serviceAccount", p->account);
+	json_t *o = json_pack("{s:s, s:{s:s, s:s, s:o}, s:{s:s, s:{s:i}, s:o, s:s}}", "kind",
+			      "WorkloadEntry", "metadata", "name", name, "namespace", p->ns,
+			      "annotations", notes, "spec", "address", address, "ports", tag,
+			      (int)l->address.port, "labels", entry_labels(p), "serviceAccount",
+			      p->account);
 	char *text = o ? json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 	json_decref(o);
 	return text;
@@ -187,8 +191,8 @@ static void entry_free(void *item)
 	free(e);
 }
 
-static struct entry *entry_new(const struct registry *r, const struct process *p, const struct listener *l,
-			       const char *key)
+static struct entry *entry_new(const struct registry *r, const struct process *p,
+			       const struct listener *l, const char *key)
 {
 	struct entry *e = calloc(1, sizeof(*e));
 
@@ -275,7 +279,7 @@ static void announce(struct registry *r, struct entry *e)
 
 void entries_update(struct registry *r)
 {
-	struct strmap wanted = {0};
+	struct strmap wanted = { 0 };
 
 	for (size_t i = 0; i < r->n_processes; i++)
 		want_process(r, r->processes[i], &wanted);
@@ -317,7 +321,8 @@ void entries_close(struct registry *r)
 	strmap_clear(&r->entries, entry_free);
 }
 
-const char *entries_name(const struct registry *r, const struct process *p, const struct listener *l)
+const char *entries_name(const struct registry *r, const struct process *p,
+			 const struct listener *l)
 {
 	char key[STORE_KEY_MAX];
 	const struct entry *e;

@@ -23,35 +23,35 @@ struct document { /* what the model does not keep; first member: key of the map 
 	char logged[DOC_REVISION + 1]; /* revision in force that weft:log has */
 };
 
-struct entry { /* a WorkloadEntry of this host, in force */
-	char *key;        /* of Redis */
+struct entry {     /* a WorkloadEntry of this host, in force */
+	char *key; /* of Redis */
 	char *json;
 	const char *name; /* "<ns>/<name>", in key */
 	uint64_t since;
 	pid_t pid;
 	uid_t uid;
-	bool own_host;    /* never written to Redis */
+	bool own_host; /* never written to Redis */
 };
 
 struct vip {
-	char *key;     /* text of the IPv4 address */
+	char *key; /* text of the IPv4 address */
 	char *service;
 	struct weft_addr v4, v6;
 	bool seen;       /* by vips_sweep() */
 	uint64_t unused; /* since when no service has that name; 0: in use */
 };
 
-struct claim { /* a virtual address that Redis was asked for */
-	char *key;     /* service */
+struct claim {     /* a virtual address that Redis was asked for */
+	char *key; /* service */
 	struct registry *r;
 	struct weft_addr v4;
 	unsigned tries;
 };
 
 struct peer_host { /* another host with endpoints, as the leader watches it */
-	char *key;      /* host id */
+	char *key; /* host id */
 	struct registry *r;
-	double absent;  /* since when its lease is gone; 0: it is there */
+	double absent; /* since when its lease is gone; 0: it is there */
 	bool asked, seen;
 };
 
@@ -101,27 +101,30 @@ struct registry {
 
 /* shm.c */
 /* Opens the memory again if its header agrees and it is ours, else makes it. *fresh says which. 0 or -errno. */
-int shm_map(const char *dir, const char *name, uint64_t magic, size_t size, mode_t mode, void **out, bool *fresh);
+int shm_map(const char *dir, const char *name, uint64_t magic, size_t size, mode_t mode, void **out,
+	    bool *fresh);
 int shm_reopen(const char *dir, const char *name); /* read-only descriptor or -errno */
-int shm_reserve(const char *dir, const char *name, size_t offset, size_t len); /* disk space, before writing. 0, -errno */
+int shm_reserve(const char *dir, const char *name, size_t offset,
+		size_t len); /* disk space, before writing. 0, -errno */
 
 /* publish.c: what guests read */
 int publish_open(struct registry *r);
 void publish_close(struct registry *r);
-void publish_ready(struct registry *r);   /* new epoch; heartbeat begins */
+void publish_ready(struct registry *r);               /* new epoch; heartbeat begins */
 void publish_later(struct registry *r, double after); /* calls publish_now() from the loop */
-void publish_now(struct registry *r);     /* everything that is dirty */
+void publish_now(struct registry *r);                 /* everything that is dirty */
 void publish_bump(struct registry *r, const char *service);
 int publish_identity(struct registry *r, struct process *p); /* if it changed. 0 or -errno */
 
 /* documents.c: what Redis says */
-int documents_open(struct registry *r);   /* last good ones */
+int documents_open(struct registry *r); /* last good ones */
 void documents_close(struct registry *r);
 void documents_save(struct registry *r);
 void documents_status(struct registry *r); /* weft:status of what changed, if leader */
 void documents_status_all(struct registry *r);
 /* The one way into the model. json NULL: gone. bad: cannot be a document. Value of model_put(). */
-int documents_change(struct registry *r, const char *key, const char *json, size_t len, const char *bad);
+int documents_change(struct registry *r, const char *key, const char *json, size_t len,
+		     const char *bad);
 extern const struct store_ops documents_ops;
 const char *const *documents_prefixes(size_t *n); /* watched keys; static */
 
@@ -131,14 +134,15 @@ void entries_refresh(struct registry *r); /* the same, addresses included */
 void entries_assert(struct registry *r);  /* writes all to the store again */
 void entries_withdraw(struct registry *r);
 void entries_close(struct registry *r);
-const char *entries_name(const struct registry *r, const struct process *p, const struct listener *l);
+const char *entries_name(const struct registry *r, const struct process *p,
+			 const struct listener *l);
 /* Address that a listener is announced at. 0, or -ENOENT: nowhere. */
 int entries_address(struct registry *r, const struct process *p, pid_t pid, struct listener *l);
 
 /* vips.c */
 void vips_document(struct registry *r, const char *key, const char *json, size_t len);
-void vips_update(struct registry *r);     /* asks for what is missing */
-void vips_sweep(struct registry *r);      /* leader: gives back what was long unused */
+void vips_update(struct registry *r); /* asks for what is missing */
+void vips_sweep(struct registry *r);  /* leader: gives back what was long unused */
 void vips_close(struct registry *r);
 
 /* processes.c */
@@ -147,19 +151,21 @@ int process_map(struct registry *r, struct process *p); /* its identity memory *
 int process_join(struct registry *r, struct process *p, pid_t pid, uint64_t start, int pidfd);
 void process_drop(struct registry *r, struct process *p); /* gone: withdraws, removes its files */
 void process_free(struct registry *r, struct process *p); /* memory only */
-int process_signature(struct process *p, const uint8_t *bytes, size_t len); /* decodes and takes it */
+int process_signature(struct process *p, const uint8_t *bytes,
+		      size_t len); /* decodes and takes it */
 int process_labels(struct process *p, const struct wire_label *extra, size_t n);
 bool process_has_family(const struct process *p, const struct proc_family *f, int n);
 
 /* saved.c: the table of processes in the state folder */
 void saved_write(struct registry *r, const struct process *p);
 void saved_remove(struct registry *r, const struct process *p);
-void saved_load(struct registry *r); /* those that still live */
+void saved_load(struct registry *r);  /* those that still live */
 void saved_sweep(struct registry *r); /* removes identity memories of nobody */
 
 /* watch.c */
 void watch_start(struct registry *r);
-void watch_died(struct registry *r, struct process *p); /* a member did: look whether anybody is left */
+void watch_died(struct registry *r,
+		struct process *p); /* a member did: look whether anybody is left */
 /* Listeners of the network namespace of `pid`. 0 or -errno. */
 struct diag_list;
 int watch_listeners(struct registry *r, uint64_t netns, pid_t pid, struct diag_list *out);
@@ -170,9 +176,10 @@ void lease_start(struct registry *r);
 void lease_refresh(struct registry *r);
 void lease_close(struct registry *r);
 
-uint64_t registry_now(void);              /* seconds since 1970 */
+uint64_t registry_now(void); /* seconds since 1970 */
 /* Writes a file by rename, mode 0600. 0 or -errno. */
 int file_replace(const char *path, const void *bytes, size_t len);
-int file_read(const char *path, size_t max, char **out, size_t *len); /* NUL-terminated, malloc'ed. 0 or -errno */
+int file_read(const char *path, size_t max, char **out,
+	      size_t *len); /* NUL-terminated, malloc'ed. 0 or -errno */
 
 #endif

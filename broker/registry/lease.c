@@ -9,10 +9,10 @@
 #include "telemetry/log.h"
 
 #define LEASE_EVERY_S 5.0
-#define LEASE_S	      "15"
-#define LEASE_MS      "15000"
-#define LEADER_KEY    "weft:leader"
-#define GRACE_S	      60.0 /* entries outlive their host's lease by this */
+#define LEASE_S "15"
+#define LEASE_MS "15000"
+#define LEADER_KEY "weft:leader"
+#define GRACE_S 60.0 /* entries outlive their host's lease by this */
 
 /* --- entries of hosts that are gone --- */
 
@@ -58,7 +58,7 @@ static int see_host(void *arg, const struct model_endpoint *e)
 	if (!h) {
 		h = calloc(1, sizeof(*h));
 		if (h)
-			*h = (struct peer_host){.key = strdup(e->host), .r = r};
+			*h = (struct peer_host){ .key = strdup(e->host), .r = r };
 		if (!h || !h->key || strmap_add(&r->peers, h) < 0) {
 			if (h)
 				free(h->key);
@@ -141,8 +141,9 @@ static void on_taken(void *arg, const struct store_answer *a)
 void lease_refresh(struct registry *r)
 {
 	char key[64];
-	json_t *o = json_pack("{s:s, s:s, s:s, s:I}", "zone", r->zone, "advertise", r->advertise_shown, "version",
-			      WEFT_VERSION, "at", (json_int_t)registry_now());
+	json_t *o =
+		json_pack("{s:s, s:s, s:s, s:I}", "zone", r->zone, "advertise", r->advertise_shown,
+			  "version", WEFT_VERSION, "at", (json_int_t)registry_now());
 	char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 
 	snprintf(key, sizeof(key), "weft:Host:%s", r->host);

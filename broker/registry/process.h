@@ -14,10 +14,10 @@
 #include "weft/policy.h"
 #include "weft/shm.h"
 
-#define PROCESS_ID	  16   /* hex digits */
+#define PROCESS_ID 16 /* hex digits */
 #define PROCESS_LISTENERS WEFT_PORTS_MAX
-#define PROCESS_MEMBERS	  1024 /* that are watched by pidfd; more are found by their maps */
-#define PROCESS_FAMILIES  4    /* memfds: one more for each restart of weftd that it lived through */
+#define PROCESS_MEMBERS 1024 /* that are watched by pidfd; more are found by their maps */
+#define PROCESS_FAMILIES 4   /* memfds: one more for each restart of weftd that it lived through */
 
 struct member {
 	pid_t pid;
@@ -35,7 +35,7 @@ struct listener {
 	uint64_t netns;
 	bool ipv6, v6only;
 	double withdrawn; /* loop time of a DEREGISTER, while the kernel has it still; 0: none */
-	bool endpoint; /* announced; else a port that WEFT_SERVICE does not name */
+	bool endpoint;    /* announced; else a port that WEFT_SERVICE does not name */
 };
 
 struct label {
@@ -49,7 +49,7 @@ struct process {
 	char id[PROCESS_ID + 1];
 	char service[WEFT_SERVICE_MAX + 1]; /* canonical; "" : nothing granted */
 	char ns[WEFT_LABEL_MAX + 1];
-	char name[WEFT_LABEL_MAX + 1];      /* service without namespace */
+	char name[WEFT_LABEL_MAX + 1]; /* service without namespace */
 	char account[WEFT_LABEL_MAX + 1];
 	char version[WEFT_LABEL_MAX + 1];
 	char spiffe[WEFT_SPIFFE_MAX + 1];
@@ -60,12 +60,12 @@ struct process {
 	size_t n_ports;
 	bool own_host;
 	enum weft_mode ceiling, mode; /* mode: in force, of the memory */
-	struct proc_facts facts; /* of the one that said HELLO first */
+	struct proc_facts facts;      /* of the one that said HELLO first */
 	uint64_t since;
 
 	struct member *members[PROCESS_MEMBERS];
 	size_t n_members;
-	int family; /* memfd, -1 after a restart of weftd until somebody attaches */
+	int family;      /* memfd, -1 after a restart of weftd until somebody attaches */
 	double attached; /* loop time of the last HELLO */
 	struct proc_family families[PROCESS_FAMILIES];
 	size_t n_families;

@@ -14,7 +14,7 @@
 #include "registry/internal.h"
 #include "telemetry/log.h"
 
-#define PROCESSES_MAX	  65536
+#define PROCESSES_MAX 65536
 #define PROCESSES_PER_UID 16384
 
 /* --- members --- */
@@ -47,7 +47,7 @@ int process_join(struct registry *r, struct process *p, pid_t pid, uint64_t star
 		free(m);
 		return e;
 	}
-	*m = (struct member){.pid = pid, .start = start, .pidfd = fd, .process = p};
+	*m = (struct member){ .pid = pid, .start = start, .pidfd = fd, .process = p };
 	ev_io_init(&m->died, on_member_died, fd, EV_READ);
 	m->died.data = m;
 	ev_io_start(r->loop, &m->died);
@@ -98,7 +98,8 @@ static bool is_same_program(const struct process *p, const struct proc_facts *fa
 	return strcmp(p->facts.exe, facts->exe) == 0 && strcmp(p->facts.comm, facts->comm) == 0;
 }
 
-struct process *registry_find(struct registry *r, const struct proc_facts *facts, int pidfd, bool hello)
+struct process *registry_find(struct registry *r, const struct proc_facts *facts, int pidfd,
+			      bool hello)
 {
 	struct process *p = find_member(r, facts->pid, facts->start);
 
@@ -139,7 +140,8 @@ int process_map(struct registry *r, struct process *p)
 	bool fresh;
 
 	snprintf(name, sizeof(name), WEFT_IDENTITY_DIR "/%s", p->id);
-	int e = shm_map(r->socket_dir, name, WEFT_SHM_IDENTITY, sizeof(*p->memory), 0600, &map, &fresh);
+	int e = shm_map(r->socket_dir, name, WEFT_SHM_IDENTITY, sizeof(*p->memory), 0600, &map,
+			&fresh);
 	if (e < 0)
 		return e;
 	p->memory = map;
@@ -153,7 +155,8 @@ struct process *process_new(struct registry *r, const struct proc_facts *facts)
 
 	if (r->n_processes == r->max_processes) {
 		size_t max = r->max_processes ? r->max_processes * 2 : 64;
-		struct process **v = max <= PROCESSES_MAX ? realloc(r->processes, max * sizeof(*v)) : NULL;
+		struct process **v =
+			max <= PROCESSES_MAX ? realloc(r->processes, max * sizeof(*v)) : NULL;
 		if (!v)
 			return NULL;
 		r->processes = v;
@@ -205,7 +208,8 @@ void process_drop(struct registry *r, struct process *p)
 	log_debug("process %d (%s) is gone", (int)p->facts.pid, p->service);
 	if (p->memory)
 		atomic_store_explicit(&p->memory->live, 0, memory_order_release);
-	if (snprintf(path, sizeof(path), "%s/" WEFT_IDENTITY_DIR "/%s", r->socket_dir, p->id) < PATH_MAX)
+	if (snprintf(path, sizeof(path), "%s/" WEFT_IDENTITY_DIR "/%s", r->socket_dir, p->id) <
+	    PATH_MAX)
 		unlink(path);
 	saved_remove(r, p);
 	process_free(r, p);
@@ -261,7 +265,7 @@ int process_labels(struct process *p, const struct wire_label *extra, size_t n)
 
 static int take_grant(struct registry *r, struct process *p, const struct grant *g)
 {
-	struct weft_spiffe id = {0};
+	struct weft_spiffe id = { 0 };
 	size_t n = strcspn(g->service, ".");
 
 	snprintf(p->service, sizeof(p->service), "%s", g->service);
@@ -295,8 +299,8 @@ static bool has_room(const struct registry *r, uid_t uid)
 	return n < PROCESSES_PER_UID;
 }
 
-int registry_attach(struct registry *r, const struct proc_facts *facts, int pidfd, const struct grant *g,
-		    struct process **out)
+int registry_attach(struct registry *r, const struct proc_facts *facts, int pidfd,
+		    const struct grant *g, struct process **out)
 {
 	struct process *p = has_room(r, facts->uid) ? process_new(r, facts) : NULL;
 	int e;
@@ -355,7 +359,8 @@ int registry_descriptors(struct registry *r, struct process *p, int fds[static 4
 bool registry_is_taken(const struct registry *r, const char *service, uid_t uid)
 {
 	for (size_t i = 0; i < r->n_processes; i++)
-		if (r->processes[i]->facts.uid != uid && strcmp(r->processes[i]->service, service) == 0)
+		if (r->processes[i]->facts.uid != uid &&
+		    strcmp(r->processes[i]->service, service) == 0)
 			return true;
 	return false;
 }
@@ -399,8 +404,8 @@ int process_signature(struct process *p, const uint8_t *bytes, size_t len)
 	return 0;
 }
 
-int registry_enrol(struct registry *r, struct process *p, const struct wire_bin *csr, const uint8_t *signature,
-		   size_t len)
+int registry_enrol(struct registry *r, struct process *p, const struct wire_bin *csr,
+		   const uint8_t *signature, size_t len)
 {
 	uint8_t *copy = csr->p == p->csr ? NULL : malloc(csr->n);
 

@@ -41,7 +41,8 @@ int publish_open(struct registry *r)
 {
 	bool fresh;
 	void *map;
-	int n = shm_map(r->socket_dir, WEFT_BOARD_NAME, WEFT_SHM_BOARD, sizeof(*r->board), 0644, &map, &fresh);
+	int n = shm_map(r->socket_dir, WEFT_BOARD_NAME, WEFT_SHM_BOARD, sizeof(*r->board), 0644,
+			&map, &fresh);
 
 	r->board_fd = r->names_fd = -1;
 	if (n < 0)
@@ -50,7 +51,8 @@ int publish_open(struct registry *r)
 	n = shm_reserve(r->socket_dir, WEFT_BOARD_NAME, 0, sizeof(*r->board));
 	if (n < 0)
 		return n;
-	n = shm_map(r->socket_dir, WEFT_NAMES_NAME, WEFT_SHM_NAMES, sizeof(*r->names), 0644, &map, &fresh);
+	n = shm_map(r->socket_dir, WEFT_NAMES_NAME, WEFT_SHM_NAMES, sizeof(*r->names), 0644, &map,
+		    &fresh);
 	if (n < 0)
 		return n;
 	r->names = map;
@@ -103,7 +105,8 @@ void publish_ready(struct registry *r)
 
 void publish_later(struct registry *r, double after)
 {
-	if (!r->is_ready || (ev_is_active(&r->flush) && ev_timer_remaining(r->loop, &r->flush) <= after))
+	if (!r->is_ready ||
+	    (ev_is_active(&r->flush) && ev_timer_remaining(r->loop, &r->flush) <= after))
 		return;
 	ev_timer_stop(r->loop, &r->flush);
 	ev_timer_set(&r->flush, after, 0);
@@ -119,18 +122,19 @@ void publish_bump(struct registry *r, const char *service)
 
 static int write_names(struct registry *r)
 {
-	struct arena arena = {0};
-	struct model_names n = {0};
+	struct arena arena = { 0 };
+	struct model_names n = { 0 };
 	uint64_t seq = atomic_load_explicit(&r->names->seq, memory_order_relaxed);
 	unsigned half = (seq + 1) & 1;
 	int e = model_names(r->model, r->host, &arena, &n);
 
 	if (e == 0) {
-		int64_t len = names_build(r->names_scratch, WEFT_NAMES_HALF, r->trust_domain, n.services,
-					  n.n_services, n.addresses, n.n_addresses);
-		e = len < 0 ? (int)len :
-			      shm_reserve(r->socket_dir, WEFT_NAMES_NAME,
-					  (size_t)(r->names->half[half] - (uint8_t *)r->names), (size_t)len);
+		int64_t len = names_build(r->names_scratch, WEFT_NAMES_HALF, r->trust_domain,
+					  n.services, n.n_services, n.addresses, n.n_addresses);
+		e = len < 0 ? (int)len
+			    : shm_reserve(r->socket_dir, WEFT_NAMES_NAME,
+					  (size_t)(r->names->half[half] - (uint8_t *)r->names),
+					  (size_t)len);
 		if (e == 0) {
 			memcpy(r->names->half[half], r->names_scratch, (size_t)len);
 			atomic_store_explicit(&r->names->seq, seq + 1, memory_order_release);
@@ -142,7 +146,8 @@ static int write_names(struct registry *r)
 
 static void write_modes(struct registry *r)
 {
-	atomic_store_explicit(&r->board->mode, (uint32_t)model_mode(r->model, NULL), memory_order_release);
+	atomic_store_explicit(&r->board->mode, (uint32_t)model_mode(r->model, NULL),
+			      memory_order_release);
 	for (size_t i = 0; i < r->n_processes; i++) {
 		struct process *p = r->processes[i];
 		p->mode = model_mode(r->model, p->service[0] ? p->service : NULL);
@@ -156,8 +161,9 @@ static void write_identities(struct registry *r)
 		struct process *p = r->processes[i];
 		int e = publish_identity(r, p);
 		if (e < 0)
-			log_error("registry: identity of %s (pid %d) keeps its last good policy: %s", p->service,
-				  (int)p->facts.pid, strerror(-e));
+			log_error(
+				"registry: identity of %s (pid %d) keeps its last good policy: %s",
+				p->service, (int)p->facts.pid, strerror(-e));
 	}
 }
 
@@ -165,7 +171,8 @@ static void write_generations(struct registry *r)
 {
 	for (uint32_t b = 0; b < WEFT_GENERATIONS; b++)
 		if (r->bumps[b / 64] >> (b % 64) & 1)
-			atomic_fetch_add_explicit(&r->board->generation[b], 1, memory_order_release);
+			atomic_fetch_add_explicit(&r->board->generation[b], 1,
+						  memory_order_release);
 	memset(r->bumps, 0, sizeof(r->bumps));
 }
 
@@ -202,10 +209,12 @@ void publish_now(struct registry *r)
 
 static int encode_identity(struct registry *r, const struct process *p, uint8_t **out, size_t *len)
 {
-	struct arena arena = {0};
-	struct wire_inbound inbound = {0};
+	struct arena arena = { 0 };
+	struct wire_inbound inbound = { 0 };
 	struct wire_label *labels = arena_array(&arena, p->n_labels, sizeof(*labels));
-	struct workload w = {.service = p->service, .ns = p->ns, .labels = labels, .n_labels = p->n_labels};
+	struct workload w = {
+		.service = p->service, .ns = p->ns, .labels = labels, .n_labels = p->n_labels
+	};
 	int e = -ENOMEM;
 
 	for (size_t i = 0; labels && i < p->n_labels; i++) {
@@ -218,13 +227,13 @@ static int encode_identity(struct registry *r, const struct process *p, uint8_t 
 		struct wire_identity id = {
 			.spiffe = wire_str_of(p->spiffe),
 			.chain = p->signature->chain,
-			.bundle = {p->signature->bundle.v, p->signature->bundle.n},
+			.bundle = { p->signature->bundle.v, p->signature->bundle.n },
 			.inbound = &inbound,
 			.not_after = p->not_after,
 			.service = wire_str_of(p->service),
 		};
-		e = wire_encode(&wire_schema_identity, &id, sizeof(((struct weft_identity_half *)0)->bytes), out,
-				len);
+		e = wire_encode(&wire_schema_identity, &id,
+				sizeof(((struct weft_identity_half *)0)->bytes), out, len);
 	}
 	arena_free(&arena);
 	return e;
@@ -248,7 +257,8 @@ int publish_identity(struct registry *r, struct process *p)
 	uint64_t seq = atomic_load_explicit(&p->memory->seq, memory_order_relaxed);
 	struct weft_identity_half *half = &p->memory->half[(seq + 1) & 1];
 	snprintf(name, sizeof(name), WEFT_IDENTITY_DIR "/%s", p->id);
-	e = shm_reserve(r->socket_dir, name, (size_t)((uint8_t *)half - (uint8_t *)p->memory), len + 4);
+	e = shm_reserve(r->socket_dir, name, (size_t)((uint8_t *)half - (uint8_t *)p->memory),
+			len + 4);
 	if (e < 0) {
 		free(bytes);
 		return e;

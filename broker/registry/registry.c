@@ -15,8 +15,9 @@
 #include "registry/internal.h"
 #include "telemetry/log.h"
 
-#define READY_AFTER_S 1.0 /* a store that does not answer by then: the last good documents have to do */
-#define DRAIN_MS      1000
+#define READY_AFTER_S \
+	1.0 /* a store that does not answer by then: the last good documents have to do */
+#define DRAIN_MS 1000
 
 uint64_t registry_now(void)
 {
@@ -150,7 +151,8 @@ static int check_machine(const struct registry *r, const char **why)
 	size_t now_len = 0, then_len = 0;
 	int e = file_read("/etc/machine-id", 256, &now, &now_len);
 
-	if (e < 0 || now_len < 16 || snprintf(path, sizeof(path), "%s/machine", r->state_dir) >= PATH_MAX) {
+	if (e < 0 || now_len < 16 ||
+	    snprintf(path, sizeof(path), "%s/machine", r->state_dir) >= PATH_MAX) {
 		free(e < 0 ? NULL : now);
 		return 0; /* a machine without an id cannot be told from its copy */
 	}
@@ -158,7 +160,8 @@ static int check_machine(const struct registry *r, const char **why)
 	if (e == -ENOENT) {
 		e = file_replace(path, now, now_len);
 	} else if (e == 0 && (then_len != now_len || memcmp(now, then, now_len))) {
-		*why = "the state folder is of another machine (its file \"machine\" is not /etc/machine-id)";
+		*why = "the state folder is of another machine (its file \"machine\" is not "
+		       "/etc/machine-id)";
 		e = -EINVAL;
 	}
 	free(now);
@@ -180,7 +183,8 @@ static int copy_options(struct registry *r, const struct registry_options *o)
 	free(dir);
 	r->strict = o->strict;
 	r->ca = o->ca;
-	return r->state_dir && r->socket && r->socket_dir && r->zone && r->trust_domain ? 0 : -ENOMEM;
+	return r->state_dir && r->socket && r->socket_dir && r->zone && r->trust_domain ? 0
+											: -ENOMEM;
 }
 
 static int parse_ranges(struct registry *r, const struct registry_options *o)
@@ -248,7 +252,7 @@ static void on_start(struct ev_loop *loop, struct ev_timer *t, int events)
 
 static int open_parts(struct registry *r, const struct registry_options *o, const char **why)
 {
-	struct store_options so = {.target = o->target, .state_dir = r->state_dir};
+	struct store_options so = { .target = o->target, .state_dir = r->state_dir };
 	int e = open_folders(r, why);
 
 	so.prefixes = documents_prefixes(&so.n_prefixes);
@@ -264,8 +268,8 @@ static int open_parts(struct registry *r, const struct registry_options *o, cons
 	return e;
 }
 
-int registry_open(struct ev_loop *loop, const struct registry_options *o, void (*ready)(void *arg), void *arg,
-		  struct registry **out, const char **why)
+int registry_open(struct ev_loop *loop, const struct registry_options *o, void (*ready)(void *arg),
+		  void *arg, struct registry **out, const char **why)
 {
 	struct registry *r = calloc(1, sizeof(*r));
 
@@ -356,10 +360,11 @@ void registry_on_settled(struct registry *r, void (*settled)(void *arg), void *a
 
 /* --- RESOLVE and SERVICE --- */
 
-int registry_resolve(struct registry *r, const struct process *p, uint64_t netns, const struct wire_resolve *ask,
-		     struct weft_names_service *out, enum weft_names_kind *kind)
+int registry_resolve(struct registry *r, const struct process *p, uint64_t netns,
+		     const struct wire_resolve *ask, struct weft_names_service *out,
+		     enum weft_names_kind *kind)
 {
-	struct weft_addr a = {.port = (uint16_t)ask->port};
+	struct weft_addr a = { .port = (uint16_t)ask->port };
 
 	*kind = WEFT_NAMES_VIP;
 	if (ask->name.n)
@@ -371,11 +376,11 @@ int registry_resolve(struct registry *r, const struct process *p, uint64_t netns
 	return names_find_addr(r->names, sizeof(*r->names), &a, netns, out, kind);
 }
 
-int registry_serve(struct registry *r, const struct process *p, uint64_t netns, const struct wire_ask *ask,
-		   uint8_t **out, size_t *len)
+int registry_serve(struct registry *r, const struct process *p, uint64_t netns,
+		   const struct wire_ask *ask, uint8_t **out, size_t *len)
 {
-	struct arena arena = {0};
-	struct wire_service s = {0};
+	struct arena arena = { 0 };
+	struct wire_service s = { 0 };
 	size_t n = p ? p->n_labels : 0;
 	struct wire_label *labels = arena_array(&arena, n, sizeof(*labels));
 	struct caller caller = {
@@ -389,7 +394,8 @@ int registry_serve(struct registry *r, const struct process *p, uint64_t netns, 
 	uint32_t bucket = weft_bucket(ask->service.p) & (WEFT_GENERATIONS - 1);
 
 	for (size_t i = 0; labels && i < n; i++)
-		labels[i] = (struct wire_label){wire_str_of(p->labels[i].key), wire_str_of(p->labels[i].value)};
+		labels[i] = (struct wire_label){ wire_str_of(p->labels[i].key),
+						 wire_str_of(p->labels[i].value) };
 	int e = n && !labels ? -ENOMEM : 0;
 	if (e == 0)
 		e = model_service(r->model, &caller, ask, &arena, &s);

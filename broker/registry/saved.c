@@ -15,7 +15,9 @@
 
 static int path_of(const struct registry *r, const char *id, char out[static PATH_MAX])
 {
-	return snprintf(out, PATH_MAX, "%s/processes/%s", r->state_dir, id) < PATH_MAX ? 0 : -ENAMETOOLONG;
+	return snprintf(out, PATH_MAX, "%s/processes/%s", r->state_dir, id) < PATH_MAX
+		       ? 0
+		       : -ENAMETOOLONG;
 }
 
 static json_t *hex_of(const uint8_t *bytes, size_t n)
@@ -26,7 +28,7 @@ static json_t *hex_of(const uint8_t *bytes, size_t n)
 		return NULL;
 	text[0] = '\0';
 	for (size_t i = 0; i < n; i++)
-		sprintf(text + 2 * i, "%02x", bytes[i]);
+		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
 	json_t *o = json_string(text);
 	free(text);
 	return o;
@@ -37,8 +39,8 @@ static json_t *members_of(const struct process *p)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < p->n_members; i++)
-		json_array_append_new(list, json_pack("{s:i, s:I}", "pid", (int)p->members[i]->pid, "start",
-						      (json_int_t)p->members[i]->start));
+		json_array_append_new(list, json_pack("{s:i, s:I}", "pid", (int)p->members[i]->pid,
+						      "start", (json_int_t)p->members[i]->start));
 	return list;
 }
 
@@ -47,8 +49,9 @@ static json_t *families_of(const struct process *p)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < p->n_families; i++)
-		json_array_append_new(list, json_pack("{s:I, s:I}", "dev", (json_int_t)p->families[i].dev, "inode",
-						      (json_int_t)p->families[i].inode));
+		json_array_append_new(list,
+				      json_pack("{s:I, s:I}", "dev", (json_int_t)p->families[i].dev,
+						"inode", (json_int_t)p->families[i].inode));
 	return list;
 }
 
@@ -63,10 +66,10 @@ static json_t *listeners_of(const struct process *p)
 		bare.port = 0;
 		json_array_append_new(
 			list, json_pack("{s:s, s:i, s:I, s:I, s:I, s:b, s:b, s:b}", "address",
-					addr_format(&bare, address), "port", (int)l->address.port, "cookie",
-					(json_int_t)l->cookie, "since", (json_int_t)l->since, "netns",
-					(json_int_t)l->netns, "ipv6", l->ipv6, "v6only", l->v6only, "endpoint",
-					l->endpoint));
+					addr_format(&bare, address), "port", (int)l->address.port,
+					"cookie", (json_int_t)l->cookie, "since",
+					(json_int_t)l->since, "netns", (json_int_t)l->netns, "ipv6",
+					l->ipv6, "v6only", l->v6only, "endpoint", l->endpoint));
 	}
 	return list;
 }
@@ -94,18 +97,21 @@ void saved_write(struct registry *r, const struct process *p)
 	char path[PATH_MAX];
 	json_t *exe = json_string(p->facts.exe); /* NULL where it is not UTF-8 */
 	json_t *comm = json_string(p->facts.comm);
-	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:I, s:o}", "service", p->service, "ns",
-			      p->ns, "account", p->account, "version", p->version, "spiffe", p->spiffe, "why",
-			      p->why, "ownHost", p->own_host, "ceiling", (int)p->ceiling, "since",
-			      (json_int_t)p->since, "labels", labels_of(p));
+	json_t *o =
+		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:I, s:o}", "service",
+			  p->service, "ns", p->ns, "account", p->account, "version", p->version,
+			  "spiffe", p->spiffe, "why", p->why, "ownHost", p->own_host, "ceiling",
+			  (int)p->ceiling, "since", (json_int_t)p->since, "labels", labels_of(p));
 	int e = -ENOMEM;
 
 	if (o) {
 		json_object_set_new(o, "exe", exe ? exe : json_string(""));
 		json_object_set_new(o, "comm", comm ? comm : json_string(""));
-		json_object_update_new(o, json_pack("{s:i, s:I, s:I, s:I, s:I}", "pid", (int)p->facts.pid, "start",
-						(json_int_t)p->facts.start, "uid", (json_int_t)p->facts.uid, "gid",
-						(json_int_t)p->facts.gid, "netns", (json_int_t)p->facts.netns));
+		json_object_update_new(
+			o, json_pack("{s:i, s:I, s:I, s:I, s:I}", "pid", (int)p->facts.pid, "start",
+				     (json_int_t)p->facts.start, "uid", (json_int_t)p->facts.uid,
+				     "gid", (json_int_t)p->facts.gid, "netns",
+				     (json_int_t)p->facts.netns));
 		json_object_set_new(o, "ports", ports_of(p));
 		json_object_set_new(o, "members", members_of(p));
 		json_object_set_new(o, "families", families_of(p));
@@ -118,8 +124,8 @@ void saved_write(struct registry *r, const struct process *p)
 	free(text);
 	json_decref(o);
 	if (e < 0)
-		log_error("registry: process %d will not be known after a restart: %s", (int)p->facts.pid,
-			  strerror(-e));
+		log_error("registry: process %d will not be known after a restart: %s",
+			  (int)p->facts.pid, strerror(-e));
 }
 
 void saved_remove(struct registry *r, const struct process *p)
@@ -168,7 +174,8 @@ static void load_families(struct process *p, const json_t *list)
 {
 	for (size_t i = 0; i < json_array_size(list) && p->n_families < PROCESS_FAMILIES; i++) {
 		const json_t *o = json_array_get(list, i);
-		p->families[p->n_families++] = (struct proc_family){number(o, "dev"), number(o, "inode")};
+		p->families[p->n_families++] =
+			(struct proc_family){ number(o, "dev"), number(o, "inode") };
 	}
 }
 
@@ -183,7 +190,7 @@ static int load_csr(struct process *p, const json_t *o)
 	if (!p->csr)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
-		const char byte[3] = {hex[2 * i], hex[2 * i + 1], '\0'};
+		const char byte[3] = { hex[2 * i], hex[2 * i + 1], '\0' };
 		p->csr[i] = (uint8_t)strtoul(byte, NULL, 16);
 	}
 	p->csr_len = n;
@@ -197,9 +204,11 @@ static int load_labels(struct process *p, json_t *labels)
 	json_t *value;
 	size_t n = 0;
 
-	json_object_foreach(labels, key, value) {
+	json_object_foreach(labels, key, value)
+	{
 		if (n < WEFT_LABELS_MAX && json_is_string(value))
-			list[n++] = (struct wire_label){wire_str_of(key), wire_str_of(json_string_value(value))};
+			list[n++] = (struct wire_label){ wire_str_of(key),
+							 wire_str_of(json_string_value(value)) };
 	}
 	return process_labels(p, list, n);
 }
@@ -210,7 +219,7 @@ static void load_signature(struct process *p)
 	uint64_t seq = atomic_load_explicit(&p->memory->seq, memory_order_acquire);
 	const struct weft_identity_half *half = &p->memory->half[seq & 1];
 	struct wire_identity id;
-	struct wire_signature sig = {0};
+	struct wire_signature sig = { 0 };
 	void *block = NULL;
 	const char *why;
 	uint8_t *bytes = NULL;
@@ -224,7 +233,8 @@ static void load_signature(struct process *p)
 	sig.bundle.n = id.bundle.n;
 	sig.not_after = id.not_after;
 	p->written = malloc(half->length);
-	if (p->written && wire_encode(&wire_schema_signature, &sig, WEFT_REPLY_MAX, &bytes, &len) == 0 &&
+	if (p->written &&
+	    wire_encode(&wire_schema_signature, &sig, WEFT_REPLY_MAX, &bytes, &len) == 0 &&
 	    process_signature(p, bytes, len) == 0) {
 		memcpy(p->written, half->bytes, half->length);
 		p->written_len = half->length;
@@ -244,14 +254,16 @@ static void load_members(struct registry *r, struct process *p, const json_t *li
 		if (pid <= 0 || !start || proc_start(pid) != start)
 			continue;
 		int n = proc_families(pid, f, PROC_FAMILIES_MAX);
-		if (n < 0 || process_has_family(p, f, n)) /* n < 0: may not be read, pid and start have to do */
+		if (n < 0 ||
+		    process_has_family(p, f,
+				       n)) /* n < 0: may not be read, pid and start have to do */
 			process_join(r, p, pid, start, -1);
 	}
 }
 
 static int load_one(struct registry *r, const char *id, const json_t *o)
 {
-	struct proc_facts facts = {.pid = (pid_t)number(o, "pid")};
+	struct proc_facts facts = { .pid = (pid_t)number(o, "pid") };
 	struct process *p;
 
 	facts.start = number(o, "start");
@@ -326,7 +338,9 @@ void saved_sweep(struct registry *r)
 {
 	char dir[PATH_MAX];
 	const struct dirent *e;
-	DIR *d = snprintf(dir, sizeof(dir), "%s/" WEFT_IDENTITY_DIR, r->socket_dir) < PATH_MAX ? opendir(dir) : NULL;
+	DIR *d = snprintf(dir, sizeof(dir), "%s/" WEFT_IDENTITY_DIR, r->socket_dir) < PATH_MAX
+			 ? opendir(dir)
+			 : NULL;
 
 	while (d && (e = readdir(d))) {
 		bool known = e->d_name[0] == '.';
@@ -346,7 +360,8 @@ void saved_load(struct registry *r)
 	DIR *d = path_of(r, "", dir) == 0 ? opendir(dir) : NULL;
 
 	while (d && (e = readdir(d)))
-		if (strlen(e->d_name) == PROCESS_ID && strspn(e->d_name, "0123456789abcdef") == PROCESS_ID)
+		if (strlen(e->d_name) == PROCESS_ID &&
+		    strspn(e->d_name, "0123456789abcdef") == PROCESS_ID)
 			load_file(r, e->d_name);
 	if (d)
 		closedir(d);

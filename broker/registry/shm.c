@@ -20,13 +20,13 @@ static bool header_agrees(int fd, uint64_t magic, size_t size)
 	struct stat st;
 
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
-	       (size_t)st.st_size == size && pread(fd, &h, sizeof(h), 0) == sizeof(h) && h.magic == magic &&
-	       h.layout == WEFT_SHM_LAYOUT && h.size == size;
+	       (size_t)st.st_size == size && pread(fd, &h, sizeof(h), 0) == sizeof(h) &&
+	       h.magic == magic && h.layout == WEFT_SHM_LAYOUT && h.size == size;
 }
 
 static int create(const char *dir, const char *name, uint64_t magic, size_t size, mode_t mode)
 {
-	const struct weft_shm h = {.magic = magic, .layout = WEFT_SHM_LAYOUT, .size = size};
+	const struct weft_shm h = { .magic = magic, .layout = WEFT_SHM_LAYOUT, .size = size };
 	char path[PATH_MAX], tmp[PATH_MAX];
 
 	if (path_of(dir, name, "", path) < 0 || path_of(dir, name, ".new", tmp) < 0)
@@ -36,8 +36,10 @@ static int create(const char *dir, const char *name, uint64_t magic, size_t size
 	if (fd < 0)
 		return -errno;
 	/* The first page is always there: writing to it cannot meet a full disk. */
-	if (ftruncate(fd, (off_t)size) == 0 && (errno = posix_fallocate(fd, 0, size < 4096 ? (off_t)size : 4096)) == 0 &&
-	    fchmod(fd, mode) == 0 && pwrite(fd, &h, sizeof(h), 0) == sizeof(h) && rename(tmp, path) == 0)
+	if (ftruncate(fd, (off_t)size) == 0 &&
+	    (errno = posix_fallocate(fd, 0, size < 4096 ? (off_t)size : 4096)) == 0 &&
+	    fchmod(fd, mode) == 0 && pwrite(fd, &h, sizeof(h), 0) == sizeof(h) &&
+	    rename(tmp, path) == 0)
 		return fd;
 	int r = errno ? -errno : -EIO;
 	close(fd);
@@ -45,7 +47,8 @@ static int create(const char *dir, const char *name, uint64_t magic, size_t size
 	return r;
 }
 
-int shm_map(const char *dir, const char *name, uint64_t magic, size_t size, mode_t mode, void **out, bool *fresh)
+int shm_map(const char *dir, const char *name, uint64_t magic, size_t size, mode_t mode, void **out,
+	    bool *fresh)
 {
 	char path[PATH_MAX];
 

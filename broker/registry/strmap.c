@@ -76,5 +76,5 @@ void strmap_clear(struct strmap *t, void (*free_item)(void *item))
 	for (size_t i = 0; i < t->n; i++)
 		free_item(t->v[i]);
 	free(t->v);
-	*t = (struct strmap){0};
+	*t = (struct strmap){ 0 };
 }

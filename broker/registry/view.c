@@ -8,7 +8,7 @@
 
 const char *registry_feed_name(enum registry_feed f)
 {
-	static const char *const names[] = {"down", "reading", "live", "held"};
+	static const char *const names[] = { "down", "reading", "live", "held" };
 
 	return (unsigned)f <= REGISTRY_FEED_HELD ? names[f] : "?";
 }
@@ -103,15 +103,17 @@ static int each_service(void *arg, const struct model_service *s)
 		.vip6 = s->vip6,
 		.external = s->external,
 		.endpoints = s->endpoints,
-		.generation = atomic_load(&e->r->board->generation[weft_bucket(s->name) & (WEFT_GENERATIONS - 1)]),
+		.generation = atomic_load(
+			&e->r->board->generation[weft_bucket(s->name) & (WEFT_GENERATIONS - 1)]),
 	};
 
 	return s->exists ? e->fn.service(e->arg, &view) : 0;
 }
 
-int registry_each_service(const struct registry *r, int (*fn)(void *arg, const struct registry_service *), void *arg)
+int registry_each_service(const struct registry *r,
+			  int (*fn)(void *arg, const struct registry_service *), void *arg)
 {
-	struct each e = {.r = r, .fn.service = fn, .arg = arg};
+	struct each e = { .r = r, .fn.service = fn, .arg = arg };
 
 	return model_each_service(r->model, each_service, &e);
 }
@@ -145,7 +147,7 @@ static int each_endpoint(void *arg, const struct model_endpoint *m)
 int registry_each_endpoint(const struct registry *r, const char *service,
 			   int (*fn)(void *arg, const struct registry_endpoint *), void *arg)
 {
-	struct each e = {.r = r, .fn.endpoint = fn, .arg = arg};
+	struct each e = { .r = r, .fn.endpoint = fn, .arg = arg };
 
 	return model_each_endpoint(r->model, service, each_endpoint, &e);
 }
@@ -158,7 +160,8 @@ static int by_service(const void *a, const void *b)
 	return c ? c : (x->facts.pid > y->facts.pid) - (x->facts.pid < y->facts.pid);
 }
 
-int registry_each_identity(const struct registry *r, int (*fn)(void *arg, const struct registry_identity *), void *arg)
+int registry_each_identity(const struct registry *r,
+			   int (*fn)(void *arg, const struct registry_identity *), void *arg)
 {
 	struct process **sorted = malloc((r->n_processes + 1) * sizeof(*sorted));
 	int e = sorted ? 0 : -ENOMEM;
@@ -201,7 +204,8 @@ static int each_document(void *arg, const struct model_document *m)
 		return 0;
 	char *errors = d && d->bad ? NULL : doc_errors_json(m->errors);
 	char bad[256];
-	snprintf(bad, sizeof(bad), "[{\"path\":\"\",\"message\":\"%s\"}]", d && d->bad ? d->bad : "");
+	snprintf(bad, sizeof(bad), "[{\"path\":\"\",\"message\":\"%s\"}]",
+		 d && d->bad ? d->bad : "");
 	const struct registry_document view = {
 		.key = m->key,
 		.json = m->json,
@@ -209,7 +213,9 @@ static int each_document(void *arg, const struct model_document *m)
 		.accepted = m->state == MODEL_ACCEPTED,
 		.revision = m->revision,
 		.in_force = m->in_force,
-		.errors = errors ? errors : d && d->bad ? bad : "[]",
+		.errors = errors        ? errors
+			  : d && d->bad ? bad
+					: "[]",
 		.at = d ? d->at : 0,
 	};
 	int r = e->fn.document(e->arg, &view);
@@ -220,7 +226,7 @@ static int each_document(void *arg, const struct model_document *m)
 int registry_each_document(const struct registry *r, const char *kind,
 			   int (*fn)(void *arg, const struct registry_document *), void *arg)
 {
-	struct each e = {.r = r, .kind = kind, .fn.document = fn, .arg = arg};
+	struct each e = { .r = r, .kind = kind, .fn.document = fn, .arg = arg };
 
 	return model_each_document(r->model, kind, each_document, &e);
 }

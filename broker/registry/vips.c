@@ -11,10 +11,10 @@
 #include "registry/internal.h"
 #include "telemetry/log.h"
 
-#define VIP_PREFIX	 "weft:VIP:"
-#define VIP_PROBES	 4096
-#define VIP_TRIES	 16
-#define VIP_UNUSED_S	 86400
+#define VIP_PREFIX "weft:VIP:"
+#define VIP_PROBES 4096
+#define VIP_TRIES 16
+#define VIP_UNUSED_S 86400
 
 static uint32_t ipv4_of(const struct weft_addr *a)
 {
@@ -26,7 +26,7 @@ static uint32_t ipv4_of(const struct weft_addr *a)
 
 static struct weft_addr address4(uint32_t ip)
 {
-	struct weft_addr a = {.ip = {[10] = 0xff, [11] = 0xff}};
+	struct weft_addr a = { .ip = { [10] = 0xff, [11] = 0xff } };
 
 	ip = htonl(ip);
 	memcpy(a.ip + 12, &ip, 4);
@@ -36,7 +36,7 @@ static struct weft_addr address4(uint32_t ip)
 /* ff3e:7765:6674::/48 with the IPv4 address as its last four bytes. */
 static struct weft_addr address6(const struct weft_addr *v4)
 {
-	struct weft_addr a = {.ip = {0xff, 0x3e, 0x77, 0x65, 0x66, 0x74}};
+	struct weft_addr a = { .ip = { 0xff, 0x3e, 0x77, 0x65, 0x66, 0x74 } };
 
 	memcpy(a.ip + 12, v4->ip + 12, 4);
 	return a;
@@ -83,7 +83,8 @@ static void vip_remove(struct registry *r, const char *address)
 	vip_free(v);
 }
 
-static void vip_add(struct registry *r, const struct weft_addr *v4, const char *address, const char *service)
+static void vip_add(struct registry *r, const struct weft_addr *v4, const char *address,
+		    const char *service)
 {
 	struct vip *v = strmap_find(&r->vips, address);
 
@@ -92,7 +93,10 @@ static void vip_add(struct registry *r, const struct weft_addr *v4, const char *
 	vip_remove(r, address);
 	v = calloc(1, sizeof(*v));
 	if (v)
-		*v = (struct vip){.key = strdup(address), .service = strdup(service), .v4 = *v4, .v6 = address6(v4)};
+		*v = (struct vip){ .key = strdup(address),
+				   .service = strdup(service),
+				   .v4 = *v4,
+				   .v6 = address6(v4) };
 	if (!v || !v->key || !v->service || strmap_add(&r->vips, v) < 0) {
 		log_error("registry: no memory for the address of %s", service);
 		if (v)
@@ -108,15 +112,16 @@ void vips_document(struct registry *r, const char *key, const char *json, size_t
 	char canonical[WEFT_ADDR_TEXT];
 	struct weft_addr v4;
 
-	if (addr_parse(&v4, address) < 0 || !addr_is_v4(&v4) || !cidr_contains(&r->vip_range, &v4) ||
-	    strcmp(addr_format(&v4, canonical), address)) {
+	if (addr_parse(&v4, address) < 0 || !addr_is_v4(&v4) ||
+	    !cidr_contains(&r->vip_range, &v4) || strcmp(addr_format(&v4, canonical), address)) {
 		if (json)
 			log_warn("registry: %s is not an address of --vip-cidr, ignored", key);
 		return;
 	}
 	json_t *doc = json ? json_loadb(json, len, 0, NULL) : NULL;
 	const char *service = json_string_value(json_object_get(doc, "service"));
-	if (service && *service && strlen(service) <= WEFT_SERVICE_MAX && !strpbrk(service, "\"\\ \t\r\n"))
+	if (service && *service && strlen(service) <= WEFT_SERVICE_MAX &&
+	    !strpbrk(service, "\"\\ \t\r\n"))
 		vip_add(r, &v4, address, service);
 	else
 		vip_remove(r, address);
@@ -178,8 +183,9 @@ static bool choose(struct claim *c)
 {
 	const struct registry *r = c->r;
 	unsigned host_bits = 128u - r->vip_range.bits;
-	uint32_t size = (host_bits >= 32 ? UINT32_MAX : (1u << host_bits) - 1) - 1; /* without first and last */
-	struct weft_addr base = {0};
+	uint32_t size = (host_bits >= 32 ? UINT32_MAX : (1u << host_bits) - 1) -
+			1; /* without first and last */
+	struct weft_addr base = { 0 };
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
 	char text[WEFT_ADDR_TEXT];
 
@@ -196,7 +202,8 @@ static bool choose(struct claim *c)
 
 static void claim_next(struct claim *c)
 {
-	char key[sizeof(VIP_PREFIX) + WEFT_ADDR_TEXT], text[WEFT_ADDR_TEXT], json[WEFT_SERVICE_MAX + 32];
+	char key[sizeof(VIP_PREFIX) + WEFT_ADDR_TEXT], text[WEFT_ADDR_TEXT],
+		json[WEFT_SERVICE_MAX + 32];
 
 	if (++c->tries > VIP_TRIES || !choose(c)) {
 		log_error("registry: no address left in --vip-cidr for %s", c->key);
@@ -239,7 +246,7 @@ static void claim_start(struct registry *r, char *service)
 	struct claim *c = calloc(1, sizeof(*c));
 
 	if (c)
-		*c = (struct claim){.key = service, .r = r};
+		*c = (struct claim){ .key = service, .r = r };
 	if (!c || strmap_add(&r->claims, c) < 0) {
 		free(service);
 		free(c);
@@ -250,7 +257,7 @@ static void claim_start(struct registry *r, char *service)
 
 void vips_update(struct registry *r)
 {
-	struct missing m = {.r = r};
+	struct missing m = { .r = r };
 	enum store_state state = store_state(r->store);
 
 	if (state != STORE_READING && state != STORE_LIVE)

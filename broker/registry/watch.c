@@ -9,9 +9,9 @@
 #include "telemetry/log.h"
 
 #define WATCH_EVERY_S 0.3
-#define ATTACH_S      3.0 /* a guest that says HELLO has mapped its family by then, or given up */
-#define CLOSE_S	      1.0 /* from DEREGISTER to close() at most */
-#define SCAN_EVERY    16  /* turns between looks at the maps of processes without a memfd */
+#define ATTACH_S 3.0  /* a guest that says HELLO has mapped its family by then, or given up */
+#define CLOSE_S 1.0   /* from DEREGISTER to close() at most */
+#define SCAN_EVERY 16 /* turns between looks at the maps of processes without a memfd */
 
 /* --- processes --- */
 
@@ -33,7 +33,7 @@ static int rejoin(void *arg, pid_t pid, const struct proc_family *f, int n)
  * went with an earlier weftd. */
 void watch_died(struct registry *r, struct process *p)
 {
-	struct rescan s = {r, p};
+	struct rescan s = { r, p };
 
 	if (p->family >= 0 && proc_family_alive(p->family))
 		return;
@@ -105,13 +105,14 @@ int watch_listeners(struct registry *r, uint64_t inode, pid_t pid, struct diag_l
 		if (fd < 0)
 			return fd;
 		ns = &r->netns[r->n_netns++];
-		*ns = (struct netns){inode, fd};
+		*ns = (struct netns){ inode, fd };
 	}
 	return diag_listeners(ns->diag, out);
 }
 
 /* Keeps those of p's listeners in this namespace that the kernel has. True if some changed. */
-static bool compare(const struct registry *r, struct process *p, uint64_t inode, const struct diag_list *live)
+static bool compare(const struct registry *r, struct process *p, uint64_t inode,
+		    const struct diag_list *live)
 {
 	double now = ev_now(r->loop);
 	bool changed = false;
@@ -299,8 +300,8 @@ int registry_listen(struct registry *r, struct process *p, const struct proc_fac
 }
 
 /* A forked worker that ends tells it too, while its parent goes on listening. */
-static bool another_holds(struct registry *r, const struct process *p, const struct proc_facts *peer, uint64_t cookie,
-			  uint64_t netns)
+static bool another_holds(struct registry *r, const struct process *p,
+			  const struct proc_facts *peer, uint64_t cookie, uint64_t netns)
 {
 	struct diag_list live;
 	bool held = false;
@@ -309,7 +310,8 @@ static bool another_holds(struct registry *r, const struct process *p, const str
 		return false;
 	const struct diag_listener *d = diag_find(&live, cookie);
 	for (size_t i = 0; d && !held && i < p->n_members; i++)
-		held = p->members[i]->pid != peer->pid && proc_holds_socket(p->members[i]->pid, d->inode) == 1;
+		held = p->members[i]->pid != peer->pid &&
+		       proc_holds_socket(p->members[i]->pid, d->inode) == 1;
 	diag_list_free(&live);
 	return held;
 }
@@ -321,7 +323,8 @@ void registry_unlisten(struct registry *r, struct process *p, const struct proc_
 
 	if (!l || another_holds(r, p, peer, l->cookie, l->netns))
 		return;
-	l->withdrawn = ev_now(r->loop); /* until the kernel has forgotten it, or shows that somebody else holds it */
+	l->withdrawn = ev_now(
+		r->loop); /* until the kernel has forgotten it, or shows that somebody else holds it */
 	entries_update(r);
 	publish_now(r);
 	saved_write(r, p);

@@ -42,7 +42,8 @@ static bool match_user(const char *value, uid_t uid)
 	char buf[4096];
 	struct passwd pw, *found = NULL;
 
-	return getpwnam_r(value, &pw, buf, sizeof(buf), &found) == 0 && found && found->pw_uid == uid;
+	return getpwnam_r(value, &pw, buf, sizeof(buf), &found) == 0 && found &&
+	       found->pw_uid == uid;
 }
 
 static bool match_group(const char *value, gid_t gid)
@@ -50,7 +51,8 @@ static bool match_group(const char *value, gid_t gid)
 	char buf[16384];
 	struct group gr, *found = NULL;
 
-	return getgrnam_r(value, &gr, buf, sizeof(buf), &found) == 0 && found && found->gr_gid == gid;
+	return getgrnam_r(value, &gr, buf, sizeof(buf), &found) == 0 && found &&
+	       found->gr_gid == gid;
 }
 
 /* Of the program that runs, through /proc: a file put at its path since does not count. */
@@ -125,7 +127,7 @@ static bool add_label(struct attestation *a, const char *key, const char *value)
 
 	if (g->n_labels == WEFT_LABELS_MAX)
 		return false;
-	a->labels[g->n_labels++] = (struct wire_label){wire_str_of(key), wire_str_of(value)};
+	a->labels[g->n_labels++] = (struct wire_label){ wire_str_of(key), wire_str_of(value) };
 	return true;
 }
 
@@ -152,7 +154,8 @@ static bool parse_labels(struct attestation *a, const struct wire_str *text)
 
 /* --- claims --- */
 
-static void refuse(struct attestation *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void refuse(struct attestation *a, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 static void refuse(struct attestation *a, const char *format, ...)
 {
 	va_list ap;
@@ -230,11 +233,12 @@ static void grant_open(struct attestation *a, const struct registry *r, const st
 		refuse(a, "another uid of this host is %s", a->service);
 }
 
-static void attest_claim(struct attestation *a, struct registry *r, const struct proc_facts *f, const char *text)
+static void attest_claim(struct attestation *a, struct registry *r, const struct proc_facts *f,
+			 const char *text)
 {
 	struct weft_claim claim;
 	const char *why = "";
-	struct group_search s = {a, r, f, false, false};
+	struct group_search s = { a, r, f, false, false };
 
 	if (claim_parse(&claim, text, &why) < 0) {
 		refuse(a, "WEFT_SERVICE: %s", why);
@@ -275,7 +279,7 @@ static bool label_of_program(const struct proc_facts *f, char out[static WEFT_LA
 static void attest_unnamed(struct attestation *a, struct registry *r, const struct proc_facts *f)
 {
 	char name[WEFT_LABEL_MAX + 1];
-	struct group_search any = {a, r, f, false, false}, own = any;
+	struct group_search any = { a, r, f, false, false }, own = any;
 
 	model_groups(registry_answers(r), NULL, try_group, &any);
 	if (any.found)
@@ -288,14 +292,16 @@ static void attest_unnamed(struct attestation *a, struct registry *r, const stru
 	a->grant.own_host = true;
 	model_groups(registry_answers(r), a->service, try_group, &own);
 	if (own.exists)
-		refuse(a, "%s has a WorkloadGroup that does not match, and WEFT_SERVICE is not set", a->service);
+		refuse(a, "%s has a WorkloadGroup that does not match, and WEFT_SERVICE is not set",
+		       a->service);
 	else
 		grant_open(a, r, f);
 }
 
-void attest(struct attestation *a, struct registry *r, const struct proc_facts *f, const struct wire_hello *hello)
+void attest(struct attestation *a, struct registry *r, const struct proc_facts *f,
+	    const struct wire_hello *hello)
 {
-	*a = (struct attestation){0};
+	*a = (struct attestation){ 0 };
 	a->grant = (struct grant){
 		.service = a->service,
 		.ns = a->ns,
@@ -304,7 +310,8 @@ void attest(struct attestation *a, struct registry *r, const struct proc_facts *
 		.why = a->why,
 		.labels = a->labels,
 		.ports = a->ports,
-		.ceiling = hello->ceiling <= WEFT_MODE_ENFORCE ? (enum weft_mode)hello->ceiling : WEFT_MODE_ENFORCE,
+		.ceiling = hello->ceiling <= WEFT_MODE_ENFORCE ? (enum weft_mode)hello->ceiling
+							       : WEFT_MODE_ENFORCE,
 	};
 	if (hello->service.n > WEFT_SPEC_MAX || hello->labels.n > WEFT_SPEC_MAX)
 		refuse(a, "WEFT_SERVICE or WEFT_LABELS is too long");

@@ -22,7 +22,7 @@ static int ask_ca(struct session *s, const struct process *p, const struct proc_
 		.spiffe = wire_str_of(p->spiffe),
 		.csr = *csr,
 		.ttl_s = (uint64_t)s->o.ttl_s,
-		.selectors = {selectors, 3},
+		.selectors = { selectors, 3 },
 	};
 
 	attest_selectors(f, facts);
@@ -51,8 +51,8 @@ static int check_refusal(const uint8_t *answer, size_t len, char *why, size_t si
 	return e;
 }
 
-int enrol_sign(struct session *s, struct process *p, const struct proc_facts *f, const struct wire_bin *csr,
-	       char *why, size_t size)
+int enrol_sign(struct session *s, struct process *p, const struct proc_facts *f,
+	       const struct wire_bin *csr, char *why, size_t size)
 {
 	uint8_t *answer = NULL;
 	size_t len = 0;
@@ -76,13 +76,15 @@ void enrol_renew(struct session *s)
 	char why[160];
 
 	for (int i = 0; i < RENEWALS_A_TURN && (p = registry_due(s->o.registry)); i++) {
-		struct wire_bin csr = {p->csr, (uint32_t)p->csr_len};
+		struct wire_bin csr = { p->csr, (uint32_t)p->csr_len };
 		int e = enrol_sign(s, p, &p->facts, &csr, why, sizeof(why));
 		if (e == 0) {
-			log_info("certificate of %s (pid %d) renewed", p->spiffe, (int)p->facts.pid);
+			log_info("certificate of %s (pid %d) renewed", p->spiffe,
+				 (int)p->facts.pid);
 			continue;
 		}
-		log_warn("certificate of %s (pid %d) not renewed: %s", p->spiffe, (int)p->facts.pid, why);
+		log_warn("certificate of %s (pid %d) not renewed: %s", p->spiffe, (int)p->facts.pid,
+			 why);
 		registry_defer(s->o.registry, p);
 	}
 }

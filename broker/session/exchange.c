@@ -35,8 +35,8 @@ static int attach(struct request *q, const struct wire_hello *hello)
 		log_info("pid %d (%s, uid %lu) is %s", (int)q->facts.pid, q->facts.comm,
 			 (unsigned long)q->facts.uid, a.service);
 	else if (e == 0 && log_allowed(&q->c->session->refusals, 10))
-		log_warn("pid %d (%s, uid %lu) has no service: %s", (int)q->facts.pid, q->facts.comm,
-			 (unsigned long)q->facts.uid, a.why);
+		log_warn("pid %d (%s, uid %lu) has no service: %s", (int)q->facts.pid,
+			 q->facts.comm, (unsigned long)q->facts.uid, a.why);
 	return e;
 }
 
@@ -72,7 +72,7 @@ static void hello(struct request *q, const void *body)
 		.netns = q->facts.netns,
 		.enrolled = q->p->signature != NULL,
 		.why = wire_str_of(q->p->why),
-		.ports = {ports, (uint32_t)q->p->n_ports},
+		.ports = { ports, (uint32_t)q->p->n_ports },
 	};
 	client_answer(c, &wire_schema_welcome, &w);
 }
@@ -91,7 +91,8 @@ static void enrol(struct request *q, const void *body)
 		client_refuse(q->c, EACCES, p->why);
 	} else if (q->facts.uid != p->facts.uid && p->facts.uid != 0) {
 		/* root may drop its privileges and stay what it was; nobody else changes uid. */
-		client_refuse(q->c, EPERM, "this process has another uid than the one that was attested");
+		client_refuse(q->c, EPERM,
+			      "this process has another uid than the one that was attested");
 	} else if (!ask->csr.n || ask->csr.n > WEFT_CSR_MAX) {
 		client_refuse(q->c, EINVAL, "certificate request is missing or too long");
 	} else {
@@ -100,7 +101,8 @@ static void enrol(struct request *q, const void *body)
 			client_refuse(q->c, -e, why);
 			return;
 		}
-		struct wire_enrolled done = {.spiffe = wire_str_of(p->spiffe), .not_after = p->not_after};
+		struct wire_enrolled done = { .spiffe = wire_str_of(p->spiffe),
+					      .not_after = p->not_after };
 		client_answer(q->c, &wire_schema_enrolled, &done);
 	}
 }
@@ -110,7 +112,7 @@ static void enrol(struct request *q, const void *body)
 static void listen_(struct request *q, const void *body)
 {
 	const char *entry, *why;
-	struct wire_registered done = {0};
+	struct wire_registered done = { 0 };
 
 	if (!q->p) {
 		client_refuse(q->c, ESRCH, "this process is not attached: HELLO comes first");
@@ -127,7 +129,7 @@ static void listen_(struct request *q, const void *body)
 
 static void unlisten(struct request *q, const void *body)
 {
-	const struct wire_registered done = {.entry = wire_str_of("")};
+	const struct wire_registered done = { .entry = wire_str_of("") };
 
 	if (q->p)
 		registry_unlisten(q->r, q->p, &q->facts, body);
@@ -148,8 +150,8 @@ static void resolve(struct request *q, const void *body)
 	}
 	struct wire_resolved done = {
 		.service = wire_str_of(found.name),
-		.vip4 = {found.vip4.ip, found.vip4.ip[10] ? 16 : 0},
-		.vip6 = {found.vip6.ip, found.vip6.ip[0] ? 16 : 0},
+		.vip4 = { found.vip4.ip, found.vip4.ip[10] ? 16 : 0 },
+		.vip6 = { found.vip6.ip, found.vip6.ip[0] ? 16 : 0 },
 		.kind = kind,
 		.external = found.external,
 	};
@@ -176,13 +178,15 @@ static void serve(struct request *q, const void *body)
 static void report(struct request *q, const void *body)
 {
 	const struct wire_report *ask = body;
-	const struct wire_registered done = {.entry = wire_str_of("")};
-	enum log_level level = ask->level <= LOG_LEVEL_DEBUG ? (enum log_level)ask->level : LOG_LEVEL_INFO;
+	const struct wire_registered done = { .entry = wire_str_of("") };
+	enum log_level level =
+		ask->level <= LOG_LEVEL_DEBUG ? (enum log_level)ask->level : LOG_LEVEL_INFO;
 
 	if (log_allowed(&q->c->session->reports, 20))
-		log_line(level, "pid %d (%s) %s: %s: %s", (int)q->facts.pid, q->p ? q->p->service : q->facts.comm,
-			 reason_name((enum weft_reason)ask->reason), reason_text((enum weft_reason)ask->reason),
-			 ask->text.p);
+		log_line(level, "pid %d (%s) %s: %s: %s", (int)q->facts.pid,
+			 q->p ? q->p->service : q->facts.comm,
+			 reason_name((enum weft_reason)ask->reason),
+			 reason_text((enum weft_reason)ask->reason), ask->text.p);
 	client_answer(q->c, &wire_schema_registered, &done);
 }
 
@@ -192,13 +196,13 @@ static const struct kind {
 	const struct wire_schema *schema;
 	void (*run)(struct request *q, const void *body);
 } kinds[WIRE_TYPE_MAX] = {
-	[WIRE_HELLO] = {&wire_schema_hello, hello},
-	[WIRE_RESOLVE] = {&wire_schema_resolve, resolve},
-	[WIRE_SERVICE] = {&wire_schema_ask, serve},
-	[WIRE_REGISTER] = {&wire_schema_listener, listen_},
-	[WIRE_DEREGISTER] = {&wire_schema_listener, unlisten},
-	[WIRE_ENROL] = {&wire_schema_enrol, enrol},
-	[WIRE_REPORT] = {&wire_schema_report, report},
+	[WIRE_HELLO] = { &wire_schema_hello, hello },
+	[WIRE_RESOLVE] = { &wire_schema_resolve, resolve },
+	[WIRE_SERVICE] = { &wire_schema_ask, serve },
+	[WIRE_REGISTER] = { &wire_schema_listener, listen_ },
+	[WIRE_DEREGISTER] = { &wire_schema_listener, unlisten },
+	[WIRE_ENROL] = { &wire_schema_enrol, enrol },
+	[WIRE_REPORT] = { &wire_schema_report, report },
 };
 
 /* The facts are of this peer only if it still lived when they had been read. */
@@ -206,7 +210,8 @@ static int look(struct request *q)
 {
 	struct client *c = q->c;
 
-	if (c->pid <= 0 || c->pidfd < 0 || proc_read(&q->facts, c->pid) < 0 || !proc_pidfd_alive(c->pidfd))
+	if (c->pid <= 0 || c->pidfd < 0 || proc_read(&q->facts, c->pid) < 0 ||
+	    !proc_pidfd_alive(c->pidfd))
 		return -ESRCH;
 	q->facts.uid = c->uid;
 	q->facts.gid = c->gid;
@@ -218,7 +223,7 @@ static int look(struct request *q)
 void exchange_run(struct client *c)
 {
 	const struct kind *k = &kinds[c->type];
-	struct request q = {.c = c, .r = c->session->o.registry};
+	struct request q = { .c = c, .r = c->session->o.registry };
 	union {
 		struct wire_hello hello;
 		struct wire_resolve resolve;

@@ -13,16 +13,16 @@
 #include "telemetry/log.h"
 #include "weft/wire.h"
 
-#define CLIENTS_MAX	  8192
-#define CLIENTS_UID_MAX	  2048 /* of one uid */
+#define CLIENTS_MAX 8192
+#define CLIENTS_UID_MAX 2048 /* of one uid */
 #define CLIENT_DEADLINE_S 5.0
 
 enum client_state { /* only client_move() assigns; in this order */
-	CLIENT_HEADER,
-	CLIENT_BODY,
-	CLIENT_WAITING, /* answer is known, addresses are still being asked for */
-	CLIENT_ANSWER,
-	CLIENT_DONE,
+		    CLIENT_HEADER,
+		    CLIENT_BODY,
+		    CLIENT_WAITING, /* answer is known, addresses are still being asked for */
+		    CLIENT_ANSWER,
+		    CLIENT_DONE,
 };
 
 struct client {
@@ -41,9 +41,9 @@ struct client {
 	uint32_t have, length; /* of header, then of body */
 	uint8_t *out;          /* frame header and body */
 	size_t out_len, out_done;
-	int fds[4];            /* go with the first byte of the answer */
+	int fds[4]; /* go with the first byte of the answer */
 	int n_fds;
-	int close_fd;          /* one of them that is ours, or -1 */
+	int close_fd; /* one of them that is ours, or -1 */
 };
 
 struct session {
@@ -84,14 +84,15 @@ struct attestation {
 };
 /* Always fills a->grant; a refusal is an empty service with `why`. Reads the user data base, and for sha256 selectors
  * the program. */
-void attest(struct attestation *a, struct registry *r, const struct proc_facts *f, const struct wire_hello *hello);
+void attest(struct attestation *a, struct registry *r, const struct proc_facts *f,
+	    const struct wire_hello *hello);
 /* Facts as selectors: "unix:uid:1000"... */
 void attest_selectors(const struct proc_facts *f, char out[static 4][96]);
 
 /* enrol.c: the messages between attestation and signing */
 /* 0; -EACCES or another -errno with *why. */
-int enrol_sign(struct session *s, struct process *p, const struct proc_facts *f, const struct wire_bin *csr,
-	       char *why, size_t size);
+int enrol_sign(struct session *s, struct process *p, const struct proc_facts *f,
+	       const struct wire_bin *csr, char *why, size_t size);
 void enrol_renew(struct session *s); /* certificates past their half life */
 
 #endif

@@ -12,10 +12,10 @@
 
 #include "session/internal.h"
 
-#define BACKLOG	    4096
-#define ACCEPTS	    64 /* of one turn */
-#define PAUSE_S	    0.1
-#define RENEW_S	    1.0
+#define BACKLOG 4096
+#define ACCEPTS 64 /* of one turn */
+#define PAUSE_S 0.1
+#define RENEW_S 1.0
 
 /* --- one client --- */
 
@@ -41,7 +41,7 @@ static void client_free(struct client *c)
 
 static void client_move(struct client *c, enum client_state state)
 {
-	static const int events[] = {EV_READ, EV_READ, 0, EV_WRITE, 0};
+	static const int events[] = { EV_READ, EV_READ, 0, EV_WRITE, 0 };
 
 	c->state = state;
 	ev_io_stop(c->session->loop, &c->io);
@@ -57,9 +57,9 @@ static ssize_t send_some(struct client *c)
 	union {
 		struct cmsghdr head;
 		char bytes[CMSG_SPACE(sizeof(c->fds))];
-	} control = {0};
-	struct iovec iov = {c->out + c->out_done, c->out_len - c->out_done};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+	} control = { 0 };
+	struct iovec iov = { c->out + c->out_done, c->out_len - c->out_done };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 
 	if (c->n_fds && !c->out_done) {
 		size_t n = (size_t)c->n_fds * sizeof(int);
@@ -109,7 +109,8 @@ void client_answer_bytes(struct client *c, const uint8_t *body, size_t len)
 	client_move(c, CLIENT_ANSWER);
 }
 
-static void answer(struct client *c, uint8_t type, const struct wire_schema *schema, const void *body)
+static void answer(struct client *c, uint8_t type, const struct wire_schema *schema,
+		   const void *body)
 {
 	uint8_t *bytes = NULL;
 	size_t len = 0;
@@ -128,17 +129,18 @@ void client_answer(struct client *c, const struct wire_schema *schema, const voi
 void client_answer_later(struct client *c, const struct wire_schema *schema, const void *body)
 {
 	answer(c, c->type | WIRE_ANSWER, schema, body);
-	client_move(c, registry_is_settling(c->session->o.registry) ? CLIENT_WAITING : CLIENT_ANSWER);
+	client_move(c,
+		    registry_is_settling(c->session->o.registry) ? CLIENT_WAITING : CLIENT_ANSWER);
 }
 
 void client_refuse(struct client *c, int code, const char *text)
 {
-	struct wire_refused r = {.code = (uint64_t)code, .text = wire_str_of(text)};
+	struct wire_refused r = { .code = (uint64_t)code, .text = wire_str_of(text) };
 	struct session *s = c->session;
 
 	if (code != ENOENT && log_allowed(&s->refusals, 10))
-		log_warn("pid %d (uid %lu), message %u: refused: %s", (int)c->pid, (unsigned long)c->uid, c->type,
-			 text);
+		log_warn("pid %d (uid %lu), message %u: refused: %s", (int)c->pid,
+			 (unsigned long)c->uid, c->type, text);
 	registry_count(s->o.registry, true);
 	answer(c, WIRE_REFUSED, &wire_schema_refused, &r);
 	client_move(c, CLIENT_ANSWER);
@@ -165,7 +167,9 @@ static void on_header(struct client *c)
 		e = -EPROTO;
 	if (e < 0) {
 		c->type = 0;
-		client_refuse(c, -e, e == -EMSGSIZE ? "message is too long" : "not a message of weft, or of another version");
+		client_refuse(c, -e,
+			      e == -EMSGSIZE ? "message is too long"
+					     : "not a message of weft, or of another version");
 		return;
 	}
 	c->have = 0;
@@ -183,7 +187,9 @@ static bool client_read(struct client *c)
 		bool header = c->state == CLIENT_HEADER;
 		uint8_t *into = header ? (uint8_t *)&c->header : c->body;
 		uint32_t want = header ? (uint32_t)sizeof(c->header) : c->length;
-		ssize_t n = c->have < want ? recv(c->fd, into + c->have, want - c->have, MSG_DONTWAIT) : 0;
+		ssize_t n = c->have < want
+				    ? recv(c->fd, into + c->have, want - c->have, MSG_DONTWAIT)
+				    : 0;
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -224,7 +230,8 @@ static void on_deadline(struct ev_loop *loop, struct ev_timer *t, int events)
 	(void)loop;
 	(void)events;
 	if (log_allowed(&c->session->refusals, 10))
-		log_warn("pid %d (uid %lu): exchange took too long", (int)c->pid, (unsigned long)c->uid);
+		log_warn("pid %d (uid %lu): exchange took too long", (int)c->pid,
+			 (unsigned long)c->uid);
 	client_free(c);
 }
 
@@ -340,11 +347,12 @@ static int is_answered(const struct sockaddr_un *un)
 /* Bound under another name and renamed, so that nobody meets it half made. */
 static int bind_socket(struct session *s)
 {
-	struct sockaddr_un un = {.sun_family = AF_UNIX}, tmp = un;
+	struct sockaddr_un un = { .sun_family = AF_UNIX }, tmp = un;
 
-	if (snprintf(tmp.sun_path, sizeof(tmp.sun_path), "%s.new", s->path) >= (int)sizeof(tmp.sun_path))
+	if (snprintf(tmp.sun_path, sizeof(tmp.sun_path), "%s.new", s->path) >=
+		    (int)sizeof(tmp.sun_path) ||
+	    snprintf(un.sun_path, sizeof(un.sun_path), "%s", s->path) >= (int)sizeof(un.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(un.sun_path, s->path);
 	int r = is_answered(&un);
 	if (r)
 		return r < 0 ? r : -EADDRINUSE;

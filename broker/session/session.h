@@ -11,11 +11,11 @@ struct ev_loop;
 struct registry;
 
 struct session_options {
-	const char *path;      /* of the socket; its folder exists */
-	unsigned mode;         /* of the socket file, 0666 */
+	const char *path; /* of the socket; its folder exists */
+	unsigned mode;    /* of the socket file, 0666 */
 	struct registry *registry;
-	struct ca *ca;         /* NULL: no certificate can be had here */
-	long ttl_s;            /* of certificates */
+	struct ca *ca; /* NULL: no certificate can be had here */
+	long ttl_s;    /* of certificates */
 };
 
 /* Binds and listens; guests wait until session_start(). A socket that nobody answers on is replaced.

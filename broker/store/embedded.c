@@ -20,18 +20,18 @@
 #include "health/proc.h"
 #include "telemetry/log.h"
 
-#define RESTART_S   0.5
+#define RESTART_S 0.5
 #define RESTART_MAX_S 10.0
-#define ADOPT_S	    5.0  /* a server left by a killed weftd has this long to end */
-#define STOP_MS	    5000
-#define HEALTHY_S   30.0 /* one that lived so long is started again without delay */
+#define ADOPT_S 5.0 /* a server left by a killed weftd has this long to end */
+#define STOP_MS 5000
+#define HEALTHY_S 30.0 /* one that lived so long is started again without delay */
 
 struct embedded {
 	struct ev_loop *loop;
-	char dir[PATH_MAX];  /* <state-dir>/redis */
+	char dir[PATH_MAX]; /* <state-dir>/redis */
 	char socket[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	pid_t pid;           /* 0: none */
-	bool ours;           /* our child, not one left by another weftd */
+	pid_t pid; /* 0: none */
+	bool ours; /* our child, not one left by another weftd */
 	int pidfd;
 	double started, delay;
 	struct ev_io died;
@@ -106,10 +106,32 @@ static _Noreturn void run(const struct embedded *e, pid_t parent)
 {
 	char logfile[PATH_MAX + 16];
 	const char *const argv[] = {
-		"redis-server", "--port", "0", "--unixsocket", e->socket, "--unixsocketperm", "700",
-		"--dir", e->dir, "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
-		"--daemonize", "no", "--logfile", logfile, "--maxmemory-policy", "noeviction",
-		"--databases", "1", "--protected-mode", "yes", NULL,
+		"redis-server",
+		"--port",
+		"0",
+		"--unixsocket",
+		e->socket,
+		"--unixsocketperm",
+		"700",
+		"--dir",
+		e->dir,
+		"--appendonly",
+		"yes",
+		"--appendfsync",
+		"everysec",
+		"--save",
+		"",
+		"--daemonize",
+		"no",
+		"--logfile",
+		logfile,
+		"--maxmemory-policy",
+		"noeviction",
+		"--databases",
+		"1",
+		"--protected-mode",
+		"yes",
+		NULL,
 	};
 	char *args[sizeof(argv) / sizeof(*argv)];
 	sigset_t none;
@@ -157,10 +179,12 @@ static void describe_end(struct embedded *e, int status)
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		snprintf(e->error, sizeof(e->error), "redis-server is not in PATH");
 	else if (WIFEXITED(status))
-		snprintf(e->error, sizeof(e->error), "redis-server ended with status %d, see redis/redis.log",
+		snprintf(e->error, sizeof(e->error),
+			 "redis-server ended with status %d, see redis/redis.log",
 			 WEXITSTATUS(status));
 	else
-		snprintf(e->error, sizeof(e->error), "redis-server was killed by signal %d", WTERMSIG(status));
+		snprintf(e->error, sizeof(e->error), "redis-server was killed by signal %d",
+			 WTERMSIG(status));
 	log_warn("redis: %s", e->error);
 }
 
@@ -199,7 +223,8 @@ static void on_timer(struct ev_loop *loop, struct ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	if (e->pid) {
-		log_warn("redis: redis-server %d of an earlier weftd does not end, using it", (int)e->pid);
+		log_warn("redis: redis-server %d of an earlier weftd does not end, using it",
+			 (int)e->pid);
 		return;
 	}
 	e->error[0] = '\0';
@@ -219,7 +244,8 @@ int embedded_start(struct ev_loop *loop, const char *state_dir, struct embedded 
 	ev_init(&e->timer, on_timer);
 	e->died.data = e->timer.data = e;
 	r = embedded_path(state_dir, e->socket, sizeof(e->socket));
-	if (r == 0 && snprintf(e->dir, sizeof(e->dir), "%s/redis", state_dir) >= (int)sizeof(e->dir) - 16)
+	if (r == 0 &&
+	    snprintf(e->dir, sizeof(e->dir), "%s/redis", state_dir) >= (int)sizeof(e->dir) - 16)
 		r = -ENAMETOOLONG;
 	if (r == 0 && mkdir(e->dir, 0700) < 0 && errno != EEXIST)
 		r = -errno;
@@ -243,7 +269,7 @@ void embedded_stop(struct embedded *e)
 		return;
 	ev_timer_stop(e->loop, &e->timer);
 	if (e->pid && e->ours) {
-		struct pollfd p = {.fd = e->pidfd, .events = POLLIN};
+		struct pollfd p = { .fd = e->pidfd, .events = POLLIN };
 		kill(e->pid, SIGTERM);
 		if (poll(&p, 1, STOP_MS) == 0)
 			kill(e->pid, SIGKILL);

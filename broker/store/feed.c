@@ -9,10 +9,10 @@
 #include "store/internal.h"
 #include "telemetry/log.h"
 
-#define FEED_FLYING   128
-#define FEED_SCAN     "1000"
-#define ACCEPT_TTL_S  "600" /* hosts that are up take part in an acceptance for so long */
-#define PAUSE_LIVE_S  0.02
+#define FEED_FLYING 128
+#define FEED_SCAN "1000"
+#define ACCEPT_TTL_S "600" /* hosts that are up take part in an acceptance for so long */
+#define PAUSE_LIVE_S 0.02
 
 static void pump(struct store *s);
 
@@ -37,7 +37,7 @@ static void list_clear(struct key_list *l)
 	for (size_t i = 0; i < l->n; i++)
 		free(l->v[i]);
 	free(l->v);
-	*l = (struct key_list){0};
+	*l = (struct key_list){ 0 };
 }
 
 static void list_drop(struct key_list *l, const char *key)
@@ -77,7 +77,7 @@ void feed_stop(struct store *s)
 	list_clear(&f->queue);
 	list_clear(&f->gone);
 	list_clear(&f->listing);
-	*f = (struct feed){0};
+	*f = (struct feed){ 0 };
 	s->epoch++;
 }
 
@@ -99,7 +99,7 @@ static void apply_removals(struct store *s)
 {
 	struct key_list gone = s->feed.gone;
 
-	s->feed.gone = (struct key_list){0};
+	s->feed.gone = (struct key_list){ 0 };
 	for (size_t i = 0; i < gone.n; i++)
 		s->ops->document(s->arg, gone.v[i], NULL, 0, NULL);
 	list_clear(&gone);
@@ -131,7 +131,8 @@ static void take_over(struct store *s)
 static void hold(struct store *s, const char *why)
 {
 	if (s->state != STORE_HELD)
-		log_error("store: %s; keeping the last good documents until `weft redis accept`", why);
+		log_error("store: %s; keeping the last good documents until `weft redis accept`",
+			  why);
 	feed_stop(s);
 	store_move(s, STORE_HELD, why);
 }
@@ -180,12 +181,12 @@ static void judge(struct store *s, const struct marker *accepted)
 static void on_accepted(void *arg, const redisReply *r)
 {
 	struct store *s = arg;
-	struct marker accepted = {0};
+	struct marker accepted = { 0 };
 
 	if (!r)
 		return;
 	if (r->type == REDIS_REPLY_STRING && marker_parse(&accepted, r->str, (size_t)r->len) < 0)
-		accepted = (struct marker){0};
+		accepted = (struct marker){ 0 };
 	judge(s, &accepted);
 }
 
@@ -195,12 +196,13 @@ static void on_marker(void *arg, const redisReply *r)
 
 	if (!r)
 		return;
-	s->seen = (struct marker){0};
+	s->seen = (struct marker){ 0 };
 	if (reply_error(r) && strncmp(r->str, "WRONGTYPE", 9)) {
 		store_fail(s, r->str);
 	} else if (r->type != REDIS_REPLY_ARRAY || r->elements != 2) {
 		snprintf(s->seen.id, sizeof(s->seen.id), "?"); /* some value that is none of ours */
-	} else if (r->element[0]->type == REDIS_REPLY_STRING && r->element[0]->len <= MARKER_ID_MAX) {
+	} else if (r->element[0]->type == REDIS_REPLY_STRING &&
+		   r->element[0]->len <= MARKER_ID_MAX) {
 		memcpy(s->seen.id, r->element[0]->str, (size_t)r->element[0]->len + 1);
 		if (r->element[1]->type == REDIS_REPLY_STRING)
 			s->seen.revision = strtoull(r->element[1]->str, NULL, 10);
@@ -230,11 +232,13 @@ int feed_accept(struct store *s)
 		return -EINVAL; /* the operator removes a key of another type himself */
 	if (!s->seen.id[0]) {
 		snprintf(revision, sizeof(revision), "%llu", (unsigned long long)++m.revision);
-		store_send(s, s->data, NULL, NULL, "HSET", KEY_MARKER, "id", m.id, "revision", revision, NULL);
+		store_send(s, s->data, NULL, NULL, "HSET", KEY_MARKER, "id", m.id, "revision",
+			   revision, NULL);
 	}
 	int r = marker_format(&m, text, sizeof(text));
 	if (r > 0)
-		r = store_send(s, s->data, NULL, NULL, "SET", KEY_ACCEPT, text, "EX", ACCEPT_TTL_S, NULL);
+		r = store_send(s, s->data, NULL, NULL, "SET", KEY_ACCEPT, text, "EX", ACCEPT_TTL_S,
+			       NULL);
 	feed_check(s);
 	return r;
 }
@@ -319,14 +323,15 @@ static void on_value(void *arg, const redisReply *r)
 
 static int send_fetch(struct store *s, char *key)
 {
-	static const char end[] = "1048576"; /* WEFT_DOCUMENT_MAX: one byte more than a document may have */
+	static const char end[] =
+		"1048576"; /* WEFT_DOCUMENT_MAX: one byte more than a document may have */
 	struct fetch *f = malloc(sizeof(*f));
 	int r;
 
 	_Static_assert(WEFT_DOCUMENT_MAX == 1048576, "the text above");
 	if (!f)
 		return -ENOMEM;
-	*f = (struct fetch){s, key, s->epoch, false};
+	*f = (struct fetch){ s, key, s->epoch, false };
 	r = store_send(s, s->data, on_exists, f, "EXISTS", key, NULL);
 	if (r < 0) {
 		free(f);
@@ -387,7 +392,8 @@ void feed_push(struct store *s, const redisReply *r)
 	}
 	for (size_t i = 0; i < keys->elements; i++)
 		if (keys->element[i]->type == REDIS_REPLY_STRING &&
-		    (!strcmp(keys->element[i]->str, KEY_MARKER) || !strcmp(keys->element[i]->str, KEY_ACCEPT)))
+		    (!strcmp(keys->element[i]->str, KEY_MARKER) ||
+		     !strcmp(keys->element[i]->str, KEY_ACCEPT)))
 			feed_check(s);
 	if (s->state != STORE_READING && s->state != STORE_LIVE)
 		return;
@@ -405,7 +411,7 @@ static void on_listed(struct store *s)
 	struct feed *f = &s->feed;
 	struct key_list listing = f->listing;
 
-	f->listing = (struct key_list){0};
+	f->listing = (struct key_list){ 0 };
 	list_sort(&listing);
 	for (size_t i = 0; i < listing.n && f->reading; i++)
 		feed_add(s, listing.v[i], strlen(listing.v[i]));
@@ -424,8 +430,8 @@ static void on_scan(void *arg, const redisReply *r)
 
 	if (!r || !f->scanning)
 		return;
-	if (r->type != REDIS_REPLY_ARRAY || r->elements != 2 || r->element[0]->type != REDIS_REPLY_STRING ||
-	    r->element[1]->type != REDIS_REPLY_ARRAY) {
+	if (r->type != REDIS_REPLY_ARRAY || r->elements != 2 ||
+	    r->element[0]->type != REDIS_REPLY_STRING || r->element[1]->type != REDIS_REPLY_ARRAY) {
 		store_fail(s, reply_error(r) ? r->str : "SCAN: unexpected reply");
 		return;
 	}
@@ -434,7 +440,8 @@ static void on_scan(void *arg, const redisReply *r)
 		const redisReply *k = keys->element[i];
 		if (k->type != REDIS_REPLY_STRING || !is_watched(s, k->str, (size_t)k->len))
 			continue;
-		if (f->listing.n >= STORE_KEYS_MAX || list_add(&f->listing, k->str, (size_t)k->len) < 0) {
+		if (f->listing.n >= STORE_KEYS_MAX ||
+		    list_add(&f->listing, k->str, (size_t)k->len) < 0) {
 			store_fail(s, "too many keys");
 			return;
 		}
@@ -447,7 +454,8 @@ static void on_scan(void *arg, const redisReply *r)
 
 static void scan(struct store *s, const char *cursor)
 {
-	if (store_send(s, s->data, on_scan, s, "SCAN", cursor, "MATCH", "weft:*", "COUNT", FEED_SCAN, NULL) < 0)
+	if (store_send(s, s->data, on_scan, s, "SCAN", cursor, "MATCH", "weft:*", "COUNT",
+		       FEED_SCAN, NULL) < 0)
 		store_fail(s, "cannot send");
 }
 

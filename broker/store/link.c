@@ -12,9 +12,9 @@
 #include <ev.h>
 
 #define LINK_READ_CHUNK 65536
-#define LINK_READS	16 /* chunks read before other watchers get their turn */
-#define LINK_CONNECT_S	5.0
-#define LINK_RESOLVE_S	0.02
+#define LINK_READS 16 /* chunks read before other watchers get their turn */
+#define LINK_CONNECT_S 5.0
+#define LINK_RESOLVE_S 0.02
 #define LINK_PENDING_MIN 64
 
 enum link_state { LINK_IDLE, LINK_RESOLVING, LINK_CONNECTING, LINK_UP };
@@ -32,7 +32,7 @@ struct link {
 	enum link_state state;
 	bool subscribed;
 	int fd;
-	int error; /* of link_connect(), told from the timer */
+	int error;    /* of link_connect(), told from the timer */
 	double since; /* of resolving or connecting */
 	struct ev_io io;
 	struct ev_timer timer; /* resolving, connecting, then silence */
@@ -135,7 +135,8 @@ static void set_timer(struct link *l, double after, double repeat)
 static int flush(struct link *l)
 {
 	while (l->out_done < l->out_len) {
-		ssize_t n = send(l->fd, l->out + l->out_done, l->out_len - l->out_done, MSG_NOSIGNAL);
+		ssize_t n =
+			send(l->fd, l->out + l->out_done, l->out_len - l->out_done, MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -153,7 +154,8 @@ static int flush(struct link *l)
 static bool is_message(const struct link *l, const redisReply *r)
 {
 	return l->subscribed && r->type == REDIS_REPLY_ARRAY && r->elements == 3 &&
-	       r->element[0]->type == REDIS_REPLY_STRING && strcmp(r->element[0]->str, "message") == 0;
+	       r->element[0]->type == REDIS_REPLY_STRING &&
+	       strcmp(r->element[0]->str, "message") == 0;
 }
 
 static void deliver(struct link *l, redisReply *r)
@@ -199,9 +201,11 @@ static void on_readable(struct link *l)
 			return;
 		}
 		ev_timer_again(l->loop, &l->timer);
-		int r = redisReaderFeed(l->reader, chunk, (size_t)n) == REDIS_OK ? parse(l) : -ENOMEM;
+		int r = redisReaderFeed(l->reader, chunk, (size_t)n) == REDIS_OK ? parse(l)
+										 : -ENOMEM;
 		if (r < 0) {
-			link_fail(l, r == -EMSGSIZE ? "reply is too long" : "reply is not well-formed");
+			link_fail(l, r == -EMSGSIZE ? "reply is too long"
+						    : "reply is not well-formed");
 			return;
 		}
 		if ((size_t)n < sizeof(chunk))
@@ -340,8 +344,8 @@ static void on_timer(struct ev_loop *loop, struct ev_timer *timer, int events)
 static int connect_target(struct link *l)
 {
 	const struct store_target *t = l->target;
-	struct sockaddr_storage sa = {0};
-	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct sockaddr_storage sa = { 0 };
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	struct weft_addr a;
 
 	if (t->path[0]) {
@@ -368,7 +372,8 @@ void link_connect(struct link *l)
 	set_timer(l, 0, 0);
 }
 
-struct link *link_new(struct ev_loop *loop, const struct store_target *target, const struct link_ops *ops, void *arg)
+struct link *link_new(struct ev_loop *loop, const struct store_target *target,
+		      const struct link_ops *ops, void *arg)
 {
 	struct link *l = calloc(1, sizeof(*l));
 
@@ -457,7 +462,8 @@ static int grow_out(struct link *l, size_t more)
 }
 
 /* The bytes leave from the loop, not here: many commands of one turn go out in one send(). */
-int link_command(struct link *l, link_reply *fn, void *arg, int argc, const char **argv, const size_t *len)
+int link_command(struct link *l, link_reply *fn, void *arg, int argc, const char **argv,
+		 const size_t *len)
 {
 	char *text = NULL;
 
@@ -472,7 +478,7 @@ int link_command(struct link *l, link_reply *fn, void *arg, int argc, const char
 	if (r == 0) {
 		memcpy(l->out + l->out_len, text, (size_t)n);
 		l->out_len += (size_t)n;
-		l->pending[(l->head + l->count++) % l->size] = (struct pending){fn, arg};
+		l->pending[(l->head + l->count++) % l->size] = (struct pending){ fn, arg };
 		watch(l, EV_READ | EV_WRITE);
 	}
 	redisFreeCommand(text);

@@ -14,10 +14,10 @@
 #include "store/target.h"
 #include "weft/addr.h"
 
-#define LINK_REPLY_MAX    (16u << 20)
+#define LINK_REPLY_MAX (16u << 20)
 #define LINK_ELEMENTS_MAX (1u << 20)
-#define LINK_OUT_MAX      (64u << 20)
-#define LINK_SILENCE_S    10.0 /* a link with commands pending and nothing heard for so long is dead */
+#define LINK_OUT_MAX (64u << 20)
+#define LINK_SILENCE_S 10.0 /* a link with commands pending and nothing heard for so long is dead */
 
 struct link;
 struct ev_loop;
@@ -30,7 +30,8 @@ struct link_ops {
 typedef void link_reply(void *arg, const redisReply *reply); /* NULL: the link broke first */
 
 /* `target`, `ops` and `arg` outlive the link. NULL: no memory. */
-struct link *link_new(struct ev_loop *loop, const struct store_target *target, const struct link_ops *ops, void *arg);
+struct link *link_new(struct ev_loop *loop, const struct store_target *target,
+		      const struct link_ops *ops, void *arg);
 void link_free(struct link *l); /* closes first; not from a callback; NULL-safe */
 
 /* Starts to connect; ops->up or ops->down follows, never from inside this call. */
@@ -46,6 +47,7 @@ int link_local(const struct link *l, struct weft_addr *out);
 void link_subscribed(struct link *l);
 
 /* Sends a command. len may be NULL: argv are C strings. 0; -ENOTCONN; -ENOBUFS; -ENOMEM (the callback is not called). */
-int link_command(struct link *l, link_reply *fn, void *arg, int argc, const char **argv, const size_t *len);
+int link_command(struct link *l, link_reply *fn, void *arg, int argc, const char **argv,
+		 const size_t *len);
 
 #endif

@@ -9,7 +9,8 @@
 
 #include <jansson.h>
 
-enum marker_verdict marker_judge(const struct marker *known, const struct marker *seen, const char **why)
+enum marker_verdict marker_judge(const struct marker *known, const struct marker *seen,
+				 const char **why)
 {
 	*why = "";
 	if (!known->id[0])
@@ -32,9 +33,10 @@ int marker_parse(struct marker *m, const char *json, size_t len)
 	json_int_t revision = json_integer_value(json_object_get(doc, "revision"));
 	int r = -EINVAL;
 
-	*m = (struct marker){0};
-	if (id && *id && strlen(id) <= MARKER_ID_MAX && !strpbrk(id, " \t\r\n\"\\") && revision >= 0) {
-		strcpy(m->id, id);
+	*m = (struct marker){ 0 };
+	if (id && *id && strlen(id) <= MARKER_ID_MAX && !strpbrk(id, " \t\r\n\"\\") &&
+	    revision >= 0) {
+		memcpy(m->id, id, strlen(id) + 1);
 		m->revision = (uint64_t)revision;
 		r = 0;
 	}
@@ -55,7 +57,7 @@ int marker_load(struct marker *m, const char *path)
 	char text[256];
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	*m = (struct marker){0};
+	*m = (struct marker){ 0 };
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;
 	ssize_t n = read(fd, text, sizeof(text));

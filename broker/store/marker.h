@@ -18,9 +18,10 @@ enum marker_verdict { MARKER_OURS, MARKER_NEW, MARKER_HELD };
 
 /* `known`: what this weftd saw last; `seen`: what Redis holds now. NEW: neither has one, create it.
  * HELD: the data is not ours, *why (static text) says in what way. */
-enum marker_verdict marker_judge(const struct marker *known, const struct marker *seen, const char **why);
+enum marker_verdict marker_judge(const struct marker *known, const struct marker *seen,
+				 const char **why);
 
-int marker_parse(struct marker *m, const char *json, size_t len); /* 0 or -EINVAL */
+int marker_parse(struct marker *m, const char *json, size_t len);  /* 0 or -EINVAL */
 int marker_format(const struct marker *m, char *out, size_t size); /* bytes or -ENAMETOOLONG */
 
 /* The marker seen last, in a file. A missing file reads as none. 0 or -errno. */

@@ -12,8 +12,8 @@
 #define PAUSE_MIN_S 0.02
 #define PAUSE_MAX_S 2.0
 #define PAUSE_QUIET_S 0.5
-#define PING_S	    3.0
-#define ARGS_MAX    32
+#define PING_S 3.0
+#define ARGS_MAX 32
 
 const char *reply_error(const redisReply *r)
 {
@@ -36,7 +36,8 @@ void store_fail(struct store *s, const char *why)
 
 	snprintf(text, sizeof(text), "%s%s%s", why, *cause ? "; " : "", cause);
 	/* The first tries find an embedded server that is still starting. */
-	if (s->state != STORE_DOWN || (strcmp(text, s->error) && !(s->embedded && s->pause < PAUSE_QUIET_S)))
+	if (s->state != STORE_DOWN ||
+	    (strcmp(text, s->error) && !(s->embedded && s->pause < PAUSE_QUIET_S)))
 		log_warn("store: %s: %s", s->url, text);
 	link_close(s->push);
 	link_close(s->data);
@@ -85,7 +86,8 @@ static void on_must_succeed(void *arg, const redisReply *r)
 static void on_memory(void *arg, const redisReply *r)
 {
 	if (r && r->type == REDIS_REPLY_STRING && strstr(r->str, "maxmemory_policy:allkeys-"))
-		store_fail(arg, "refused: maxmemory-policy allkeys-* may drop policy; use noeviction");
+		store_fail(arg,
+			   "refused: maxmemory-policy allkeys-* may drop policy; use noeviction");
 }
 
 static void authenticate(struct store *s, struct link *l)
@@ -148,7 +150,9 @@ static int track(struct store *s)
 	argv[n++] = "BCAST";
 	for (size_t i = 0; i < s->n_prefixes + 2; i++) {
 		argv[n++] = "PREFIX";
-		argv[n++] = i < s->n_prefixes ? s->prefixes[i] : i == s->n_prefixes ? KEY_MARKER : KEY_ACCEPT;
+		argv[n++] = i < s->n_prefixes    ? s->prefixes[i]
+			    : i == s->n_prefixes ? KEY_MARKER
+						 : KEY_ACCEPT;
 	}
 	int r = link_command(s->data, on_must_succeed, s, (int)n, argv, NULL);
 	free(argv);
@@ -216,11 +220,12 @@ static void on_read(struct ev_loop *loop, struct ev_timer *t, int events)
 
 static int open_parts(struct store *s, const struct store_options *o)
 {
-	static const struct link_ops push_ops = {on_push_up, on_down, on_push};
-	static const struct link_ops data_ops = {on_data_up, on_down, on_push};
+	static const struct link_ops push_ops = { on_push_up, on_down, on_push };
+	static const struct link_ops data_ops = { on_data_up, on_down, on_push };
 	int r;
 
-	if (snprintf(s->marker_path, sizeof(s->marker_path), "%s/mesh", o->state_dir) >= PATH_MAX - 8)
+	if (snprintf(s->marker_path, sizeof(s->marker_path), "%s/mesh", o->state_dir) >=
+	    PATH_MAX - 8)
 		return -ENAMETOOLONG;
 	r = marker_load(&s->known, s->marker_path);
 	if (r < 0)
@@ -239,8 +244,8 @@ static int open_parts(struct store *s, const struct store_options *o)
 	return o->target ? 0 : embedded_start(s->loop, o->state_dir, &s->embedded);
 }
 
-int store_open(struct ev_loop *loop, const struct store_options *o, const struct store_ops *ops, void *arg,
-	       struct store **out)
+int store_open(struct ev_loop *loop, const struct store_options *o, const struct store_ops *ops,
+	       void *arg, struct store **out)
 {
 	struct store *s = calloc(1, sizeof(*s));
 
@@ -339,7 +344,7 @@ struct run {
 static void on_run(void *arg, const redisReply *r)
 {
 	struct run *run = arg;
-	struct store_answer a = {.text = ""};
+	struct store_answer a = { .text = "" };
 
 	if (!r) {
 		a.error = -ENOTCONN;
@@ -368,7 +373,7 @@ int store_run(struct store *s, store_done *done, void *arg, ...)
 	struct run *run = malloc(sizeof(*run));
 	if (!run)
 		return -ENOMEM;
-	*run = (struct run){s, done, arg};
+	*run = (struct run){ s, done, arg };
 	va_start(ap, arg);
 	int r = send_list(s->data, on_run, run, ap);
 	va_end(ap);

@@ -29,7 +29,7 @@ static bool copy_decoded(char *out, size_t size, const char *from, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		char c = from[i];
 		if (c == '%') {
-			char hex[3] = {0};
+			char hex[3] = { 0 };
 			if (i + 2 >= n || !isxdigit((unsigned char)from[i + 1]) ||
 			    !isxdigit((unsigned char)from[i + 2]))
 				return false;
@@ -139,7 +139,7 @@ static int parse_tcp(struct store_target *t, const char *rest, const char **why)
 
 int target_parse(struct store_target *t, const char *url, const char **why)
 {
-	*t = (struct store_target){0};
+	*t = (struct store_target){ 0 };
 	if (strncmp(url, "redis://", 8) == 0)
 		return parse_tcp(t, url + 8, why);
 	if (strncmp(url, "unix:", 5) == 0)
@@ -178,7 +178,8 @@ const char *target_format(const struct store_target *t, char *out, size_t size)
 	if (t->path[0])
 		snprintf(out, size, "unix:%s", t->path);
 	else
-		snprintf(out, size, strchr(t->host, ':') ? "redis://[%s]:%u/%u" : "redis://%s:%u/%u",
-			 t->host, t->port, t->db);
+		snprintf(out, size,
+			 strchr(t->host, ':') ? "redis://[%s]:%u/%u" : "redis://%s:%u/%u", t->host,
+			 t->port, t->db);
 	return out;
 }

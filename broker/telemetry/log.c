@@ -9,7 +9,7 @@
 
 #define LOG_LINE_MAX 1024
 
-static const char *const level_names[] = {"error", "warn", "info", "debug"};
+static const char *const level_names[] = { "error", "warn", "info", "debug" };
 static enum log_level log_level = LOG_LEVEL_INFO;
 
 int log_level_parse(const char *text)
@@ -37,8 +37,8 @@ void log_line(enum log_level level, const char *format, ...)
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	size_t n = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
-	n += (size_t)snprintf(line + n, sizeof(line) - n, ".%03ldZ weftd %s: ",
-			      now.tv_nsec / 1000000, level_names[level]);
+	n += (size_t)snprintf(line + n, sizeof(line) - n,
+			      ".%03ldZ weftd %s: ", now.tv_nsec / 1000000, level_names[level]);
 	size_t text = n;
 	va_start(ap, format);
 	int r = vsnprintf(line + n, sizeof(line) - n - 1, format, ap);
@@ -62,7 +62,7 @@ bool log_allowed(struct log_limit *l, unsigned burst)
 	if (l->second != second) {
 		if (l->dropped)
 			log_warn("%u similar lines left out", l->dropped);
-		*l = (struct log_limit){.second = second};
+		*l = (struct log_limit){ .second = second };
 	}
 	if (l->lines < burst) {
 		l->lines++;
