@@ -164,39 +164,42 @@ static int read_json(const struct document_key *k, const char *trust_domain, con
 	return errors->n ? -EINVAL : 0;
 }
 
-int document_read(const struct document_key *k, const char *trust_domain, const char *json,
-		  size_t len, struct document **out, bool *broker, struct doc_errors *errors)
+static int refuse_kind(const struct table_kind *kind, struct doc_errors *errors)
 {
-	struct document *d;
-	json_t *doc;
+	bool later = kind->state == TABLE_LATER;
+
+	errors_add(errors, later ? ERRORS_LATER : ERRORS_NEVER, NULL, "%s is %s: %s", kind->name,
+		   later ? "not supported yet by this release" : "refused", kind->text);
+	return -EINVAL;
+}
+
+int document_read(const struct document_key *k, const char *trust_domain, const char *json,
+		  size_t len, struct document **out, bool *broker,
+		  char revision[static DOC_REVISION + 1], struct doc_errors *errors)
+{
+	json_t *doc = document_load(json, len, errors);
+	struct document *d = NULL;
 	int r = -EINVAL;
 
 	*broker = false;
+	document_revision(doc, json, len, revision);
 	if (k->kind->state >= TABLE_LATER) {
-		errors_add(errors, k->kind->state == TABLE_LATER ? ERRORS_LATER : ERRORS_NEVER,
-			   NULL, "%s is %s: %s", k->kind->name,
-			   k->kind->state == TABLE_LATER ? "not supported yet by this release"
-							 : "refused",
-			   k->kind->text);
-		return -EINVAL;
+		r = refuse_kind(k->kind, errors);
+	} else if (doc) {
+		d = calloc(1, sizeof(*d));
+		r = d ? read_json(k, trust_domain, doc, d, errors) : -ENOMEM;
+		*broker = d && d->broker;
 	}
-	doc = document_load(json, len, errors);
-	if (!doc)
-		return -EINVAL;
-	d = calloc(1, sizeof(*d));
-	r = d ? read_json(k, trust_domain, doc, d, errors) : -ENOMEM;
 	json_decref(doc);
-	if (d)
-		*broker = d->broker;
 	if (r == 0) {
 		d->json = arena_strndup(&d->arena, json, len);
 		d->len = len;
-		doc_revision(json, len, d->revision);
+		memcpy(d->revision, revision, sizeof(d->revision));
 		r = d->json ? 0 : -ENOMEM;
 	}
 	if (r == 0)
 		*out = d;
-	else if (d)
+	else
 		document_free(d);
 	return r;
 }

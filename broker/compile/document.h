@@ -163,9 +163,15 @@ int document_key_parse(struct document_key *k, const char *key);
 /* Bounded parse: size, depth, duplicate keys. NULL with an error added; `errors` may be NULL. json_decref() it. */
 json_t *document_load(const char *json, size_t len, struct doc_errors *errors);
 
-/* Checks and decodes. 0 with *out (document_free() it), -EINVAL with errors, -ENOMEM. *broker is set always. */
+/* doc_revision() of a document that is parsed already; NULL where it could not be. */
+void document_revision(const json_t *doc, const char *json, size_t len,
+		       char out[static DOC_REVISION + 1]);
+
+/* Checks and decodes. 0 with *out (document_free() it), -EINVAL with errors, -ENOMEM. *broker and
+ * the revision are set always. */
 int document_read(const struct document_key *k, const char *trust_domain, const char *json,
-		  size_t len, struct document **out, bool *broker, struct doc_errors *errors);
+		  size_t len, struct document **out, bool *broker,
+		  char revision[static DOC_REVISION + 1], struct doc_errors *errors);
 void document_free(struct document *d);
 
 /* --- for the decoders, one file per concern --- */

@@ -28,8 +28,10 @@ struct item *index_item(const struct model *m, const struct table_kind *kind, co
 	return find(&m->items[kind - table_kinds], key);
 }
 
-static void item_free(struct item *e)
+static void item_free(void *item)
 {
+	struct item *e = item;
+
 	doc_errors_free(&e->errors);
 	doc_errors_free(&e->conflict);
 	document_free(e->doc);
@@ -87,8 +89,10 @@ struct node *index_node_add(struct model *m, enum index_tree tree, const char *n
 	return NULL;
 }
 
-static void node_free(struct node *n)
+static void node_free(void *node)
 {
+	struct node *n = node;
+
 	for (size_t i = 0; i < SLOT_MAX; i++)
 		free(n->slot[i].v);
 	free(n->name);
@@ -104,6 +108,15 @@ void index_node_settle(struct model *m, enum index_tree tree, struct node *n)
 		return;
 	tdelete(n, &m->nodes[tree], compare);
 	node_free(n);
+}
+
+void index_free(struct model *m)
+{
+	for (size_t i = 0; i < KIND_MAX; i++)
+		tdestroy(m->items[i], item_free);
+	for (size_t i = 0; i < TREE_MAX; i++)
+		tdestroy(m->nodes[i], node_free);
+	free(m->selecting.v);
 }
 
 struct walk {

@@ -51,6 +51,8 @@ struct node *index_node_add(struct model *m, enum index_tree tree,
 void index_node_settle(struct model *m, enum index_tree tree,
 		       struct node *n); /* frees it if nothing is left of it */
 
+void index_free(struct model *m); /* everything in it */
+
 /* Each in order of name or key until `fn` returns non-zero, which is returned. `fn` must not change the tree. */
 int index_each_item(const struct model *m, const struct table_kind *kind,
 		    int (*fn)(void *, struct item *), void *arg);

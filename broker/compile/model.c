@@ -1,7 +1,6 @@
 #include "compile/model.h"
 
 #include <errno.h>
-#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,35 +23,11 @@ struct model *model_new(const char *trust_domain)
 	return m;
 }
 
-static int first_item(void *arg, struct item *e)
-{
-	*(struct item **)arg = e;
-	return 1;
-}
-
-static int first_node(void *arg, struct node *n)
-{
-	*(struct node **)arg = n;
-	return 1;
-}
-
 void model_free(struct model *m)
 {
-	struct item *e;
-	struct node *n;
-
 	if (!m)
 		return;
-	for (size_t k = 0; k < KIND_MAX; k++)
-		while (index_each_item(m, &table_kinds[k], first_item, &e)) {
-			index_unlink(m, e);
-			index_item_drop(m, e);
-		}
-	while (index_each_node(m, TREE_SERVICE, first_node, &n)) { /* those that only hold a VIP */
-		n->vip4 = n->vip6 = (struct weft_addr){ .port = 0 };
-		index_node_settle(m, TREE_SERVICE, n);
-	}
-	free(m->selecting.v);
+	index_free(m);
 	free(m->trust_domain);
 	free(m);
 }
@@ -88,6 +63,7 @@ int model_put(struct model *m, const char *key, const char *json, size_t len,
 {
 	struct doc_errors found = { 0 };
 	struct document *doc = NULL;
+	char revision[DOC_REVISION + 1];
 	struct document_key id;
 	struct item *e;
 	bool broker = false;
@@ -95,11 +71,13 @@ int model_put(struct model *m, const char *key, const char *json, size_t len,
 
 	if (r == -ENOENT)
 		return r;
-	if (r < 0)
+	if (r < 0) {
 		errors_add(&found, ERRORS_KEY, NULL, "the key is not weft:%s:[<namespace>/]<name>",
 			   id.kind->name);
-	else
-		r = document_read(&id, m->trust_domain, json, len, &doc, &broker, &found);
+		doc_revision(json, len, revision);
+	} else {
+		r = document_read(&id, m->trust_domain, json, len, &doc, &broker, revision, &found);
+	}
 	e = r == -ENOMEM ? NULL : index_item_add(m, &id, key);
 	if (!e) {
 		document_free(doc);
@@ -107,7 +85,7 @@ int model_put(struct model *m, const char *key, const char *json, size_t len,
 		return -ENOMEM;
 	}
 	keep_errors(e, &found, errors);
-	doc_revision(json, len, e->revision);
+	memcpy(e->revision, revision, sizeof(e->revision));
 	e->refused = r < 0;
 	e->broker = broker;
 	return r < 0 ? r : replace(m, e, doc);
