@@ -32,6 +32,8 @@ BROKER_ROOMS := store compile registry ca session health telemetry admin
 BROKER := $(call obj,$(call src,$(BROKER_ROOMS:%=broker/%)))
 CLI := $(call obj,$(call src,broker/cli))
 
+# Before glibc 2.34 these held what preload/sys/compat.c binds; since then they are empty, and part of it still.
+SHIM_LDFLAGS := -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0
 SHIM_LIBS := -l:libssl.a -l:libcrypto.a -l:libmsgpackc.a
 BROKER_LIBS := -lev -lhiredis -lmsgpackc -lssl -lcrypto -ljansson -lmicrohttpd
 
