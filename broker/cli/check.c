@@ -1,4 +1,4 @@
-/* weft check: is this machine able to mesh. */
+/* weft check: is this machine able to mesh, and perhaps one program. */
 #include <errno.h>
 #include <fcntl.h>
 #include <gnu/libc-version.h>
@@ -132,6 +132,18 @@ static void check_library(struct report *r)
 	free(maps);
 }
 
+static void check_program(struct report *r, const char *program)
+{
+	char path[4400];
+	enum target_fault fault = target_check(program, path, sizeof(path));
+
+	tell(r, "program", fault == TARGET_OK ? LEVEL_OK : LEVEL_FAIL,
+	     "it stays outside: put it behind one that can be meshed, or let policy treat it as a "
+	     "stranger",
+	     "%s%s%s", fault == TARGET_MISSING ? program : path, fault == TARGET_OK ? "" : ": ",
+	     target_text(fault));
+}
+
 static void check_redis(struct report *r)
 {
 	char path[4400];
@@ -221,10 +233,12 @@ int cli_check(const struct cli_command *self, int argc, char **argv)
 	char path[4400];
 	int at = cli_parse(self, options, sizeof(options) / sizeof(options[0]), argc, argv);
 
-	if (at < argc)
-		cli_usage_error(self, "check takes no operands");
+	if (at + 1 < argc)
+		cli_usage_error(self, "check takes one program at most");
 	check_system(&r);
 	check_library(&r);
+	if (at < argc)
+		check_program(&r, argv[at]);
 	check_redis(&r);
 	check_socket(&r, hello_socket(socket_path, path, sizeof(path)));
 	check_admin(&r);

@@ -15,7 +15,7 @@ const struct cli_command cli_commands[] = {
 	{ "status", "", "is weftd up and are all documents in force", cli_status },
 	{ "endpoints", "[SERVICE]", "where services are reached", cli_endpoints },
 	{ "identity", "[SERVICE|PID]", "who the processes of this host are", cli_identity },
-	{ "check", "", "is this machine able to mesh", cli_check },
+	{ "check", "[PROGRAM]", "is this machine able to mesh, and this program", cli_check },
 	{ "analyze", "", "errors and warnings in documents, from files or of the mesh",
 	  cli_analyze },
 	{ "version", "", "versions of weft and weftd", cli_version },
@@ -115,6 +115,9 @@ static void finish_options(const struct cli_command *self)
 	cli_json = cli_output_text && strcmp(cli_output_text, "json") == 0;
 	if (!cli_admin || !*cli_admin)
 		cli_admin = getenv("WEFT_ADMIN");
+	if (!cli_admin || !*cli_admin)
+		cli_admin = getenv(
+			"WEFTD_ADMIN"); /* where weftd of the same environment was told to be */
 	if (!cli_admin || !*cli_admin)
 		cli_admin = ADMIN_DEFAULT;
 }

@@ -53,10 +53,11 @@ extern const char *cli_admin;
 		"output", 'o', CLI_TEXT, "json|text", "how to print; text unless told", \
 			&cli_output_text                                                \
 	}
-#define CLI_ADMIN                                                                              \
-	{                                                                                      \
-		"admin", 0, CLI_TEXT, "ADDRESS",                                               \
-			"admin address of weftd; WEFT_ADMIN, else 127.0.0.1:15020", &cli_admin \
+#define CLI_ADMIN                                                                             \
+	{                                                                                     \
+		"admin", 0, CLI_TEXT, "ADDRESS",                                              \
+			"admin address of weftd; WEFT_ADMIN, WEFTD_ADMIN or 127.0.0.1:15020", \
+			&cli_admin                                                            \
 	}
 extern const char *cli_output_text;
 
