@@ -277,7 +277,8 @@ static int take_grant(struct registry *r, struct process *p, const struct grant 
 	p->own_host = g->own_host;
 	p->ceiling = g->ceiling;
 	p->n_ports = g->n_ports < WEFT_PORTS_MAX ? g->n_ports : WEFT_PORTS_MAX;
-	memcpy(p->ports, g->ports, p->n_ports * sizeof(*p->ports));
+	if (p->n_ports)
+		memcpy(p->ports, g->ports, p->n_ports * sizeof(*p->ports));
 	p->mode = model_mode(r->model, p->service[0] ? p->service : NULL);
 	if (p->service[0]) {
 		snprintf(id.trust_domain, sizeof(id.trust_domain), "%s", r->trust_domain);

@@ -158,6 +158,7 @@ void registry_close(struct registry *r); /* NULL-safe */
 const char *registry_host(const struct registry *r);
 const char *registry_trust_domain(const struct registry *r);
 bool registry_is_strict(const struct registry *r);
+uint64_t registry_epoch(const struct registry *r);
 struct model *registry_answers(struct registry *r);    /* for model_groups() and the like */
 void registry_count(struct registry *r, bool refused); /* one exchange */
 

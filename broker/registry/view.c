@@ -256,6 +256,11 @@ bool registry_is_strict(const struct registry *r)
 	return r->strict;
 }
 
+uint64_t registry_epoch(const struct registry *r)
+{
+	return atomic_load(&r->board->epoch);
+}
+
 void registry_count(struct registry *r, bool refused)
 {
 	r->exchanges++;

@@ -44,7 +44,6 @@ static void hello(struct request *q, const void *body)
 {
 	const struct wire_hello *ask = body;
 	struct client *c = q->c;
-	struct registry_info info;
 	uint64_t ports[WEFT_PORTS_MAX];
 
 	if (ask->layout && ask->layout != WEFT_SHM_LAYOUT) {
@@ -60,12 +59,11 @@ static void hello(struct request *q, const void *body)
 	}
 	c->n_fds = 4;
 	c->close_fd = c->fds[2];
-	registry_info(q->r, &info);
 	for (size_t i = 0; i < q->p->n_ports; i++)
 		ports[i] = q->p->ports[i];
 	struct wire_welcome w = {
 		.weftd_version = wire_str_of(WEFT_VERSION),
-		.epoch = info.epoch,
+		.epoch = registry_epoch(q->r),
 		.service = wire_str_of(q->p->service),
 		.ns = wire_str_of(q->p->ns[0] ? q->p->ns : WEFT_NAMESPACE_DEFAULT),
 		.trust_domain = wire_str_of(registry_trust_domain(q->r)),
