@@ -136,6 +136,10 @@ void decode_virtual_service(struct decode *d, const json_t *spec)
 	size_t n = json_array_size(list), mark;
 
 	decode_hosts(d, spec, "hosts", &v->hosts);
+	for (size_t i = 0; i < v->hosts.n; i++)
+		if (strcmp(v->hosts.v[i], "*") == 0)
+			decode_error(d, ERRORS_VALUE, "hosts",
+				     "* is not allowed: name a domain such as *.default");
 	if (!n)
 		decode_error(d, ERRORS_MISSING, "tcp",
 			     "tcp is required: a VirtualService without routes does nothing");

@@ -230,6 +230,8 @@ static void test_virtual_service(void **state)
 	    "'orders', 'subset': 'v2'}, 'weight': 10}]}]}");
 	refuse(m, key, "{'hosts': ['a'], 'gateways': ['ingress'], 'tcp': []}", "gateways[0]",
 	       "\"ingress\" is not one of mesh");
+	refuse(m, key, "{'hosts': ['*'], 'tcp': [{'route': [{'destination': {'host': 'a'}}]}]}",
+	       "hosts", "* is not allowed");
 	refuse(m, key, "{'hosts': ['a']}", "tcp", "without routes does nothing");
 	refuse(m, key, "{'hosts': ['a'], 'tcp': [{'route': []}]}", "tcp[0].route",
 	       "route is required");
