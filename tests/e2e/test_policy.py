@@ -133,7 +133,6 @@ def test_deny_wins_over_allow(mesh, orders):
     ({}, False),  # ALLOW without rules: nobody
     ({"rules": [{}]}, True),  # a rule that matches all
     ({"action": "DENY", "rules": [{}]}, False),
-    ({"action": "DENY"}, True),  # DENY without rules: nobody
     ({"rules": [{"from": [{"source": {"principals": ["*"]}}]}]}, True),
     ({"rules": [{"from": [{"source": {"namespaces": ["default"]}}]}]}, True),
     ({"rules": [{"from": [{"source": {"namespaces": ["shop"]}}]}]}, False),
@@ -146,6 +145,12 @@ def test_forms(mesh, orders, doc, allowed):
     becomes(mesh, f"allowed {allowed}", lambda: answers(mesh) == allowed)
     time.sleep(0.25)
     assert answers(mesh) == allowed
+
+
+def test_a_deny_without_rules_is_refused_as_istio_does(mesh, orders):
+    mesh.redis_set("AuthorizationPolicy", "form", {"action": "DENY"})
+    assert mesh.wait_status("AuthorizationPolicy", "form", False)["errors"][0]["path"] == "rules"
+    assert answers(mesh)
 
 
 def test_ports_are_the_workloads(mesh, orders):
@@ -223,7 +228,8 @@ def test_mode_off_and_back(mesh, orders):
 
 
 def test_weft_mode_is_a_ceiling(mesh, servers):
-    nginx = servers(mesh).nginx("orders", env={"WEFT_MODE": "off"})
+    nginx = servers(mesh).nginx("orders", env={"WEFT_MODE": "off"}, wait=False)
+    mesh.wait_listening(nginx.port, nginx.process)
     mesh.strict()
     time.sleep(0.3)
     assert speaks_plain(nginx.port)
