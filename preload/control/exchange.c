@@ -16,13 +16,14 @@
 #include "sys/clock.h"
 #include "sys/sys.h"
 
-#define INFLIGHT_MAX 16
+#define INFLIGHT_MAX 64
 #define REFUSED 1      /* among the results of the functions below */
 #define FULL_STEP_MS 5 /* weftd's queue of connections is full: look again */
 
 static _Atomic int64_t retry_at_ms;
-/* Sockets of exchanges in progress plus one; 0: free. Only so that a fork's child can close them. */
-static _Atomic int inflight[INFLIGHT_MAX];
+/* Descriptors of exchanges in progress plus one; 0: free. Under the lock, which fork takes too: so a child finds here all
+ * that it has to close. One too many is not kept, and stays open in a child born at that moment. */
+static int inflight[INFLIGHT_MAX];
 
 bool exchange_is_due(void)
 {
@@ -37,33 +38,45 @@ void exchange_retry(void)
 void exchange_forked(void)
 {
 	for (unsigned i = 0; i < INFLIGHT_MAX; i++) {
-		int fd = atomic_exchange(&inflight[i], 0) - 1;
-
-		if (fd >= 0)
-			sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+		if (inflight[i])
+			sys_call(SYS_close, inflight[i] - 1, 0, 0, 0, 0, 0);
+		inflight[i] = 0;
 	}
 }
 
-static void remember_fd(int fd)
+/* Puts `to` where `from` is in the table. Under the lock. */
+static void replace_fd(int from, int to)
 {
 	for (unsigned i = 0; i < INFLIGHT_MAX; i++) {
-		int empty = 0;
-
-		if (atomic_compare_exchange_strong(&inflight[i], &empty, fd + 1))
+		if (inflight[i] == from) {
+			inflight[i] = to;
 			return;
+		}
 	}
 }
 
-/* Forgotten before it is closed: a child born in between must not close a number that is somebody else's. */
+static int open_socket(void)
+{
+	struct quiet q;
+	int fd;
+
+	control_lock(&q);
+	fd = (int)sys_call(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, 0, 0,
+			   0);
+	if (fd >= 0)
+		replace_fd(0, fd + 1);
+	control_unlock(&q);
+	return fd;
+}
+
 static void close_fd(int fd)
 {
-	for (unsigned i = 0; i < INFLIGHT_MAX; i++) {
-		int ours = fd + 1;
+	struct quiet q;
 
-		if (atomic_compare_exchange_strong(&inflight[i], &ours, 0))
-			break;
-	}
+	control_lock(&q);
+	replace_fd(fd + 1, 0);
 	sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+	control_unlock(&q);
 }
 
 static int wait_for(int fd, short events, int64_t deadline)
@@ -88,11 +101,9 @@ static int connect_to(const char *path, int64_t deadline)
 	int fd, r;
 
 	memcpy(un.sun_path, path, strlen(path));
-	fd = (int)sys_call(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, 0, 0,
-			   0);
+	fd = open_socket();
 	if (fd < 0)
 		return fd;
-	remember_fd(fd);
 	for (;;) {
 		r = (int)sys_call(SYS_connect, fd, (long)&un, sizeof(un), 0, 0, 0);
 		if (!r || r == -EISCONN)
@@ -125,8 +136,6 @@ static int send_all(int fd, const uint8_t *p, size_t n, int64_t deadline)
 
 		if (r == -EAGAIN)
 			r = wait_for(fd, POLLOUT, deadline);
-		else if (r == -EINTR)
-			r = 0;
 		if (r < 0)
 			return (int)r;
 		p += r;
@@ -135,7 +144,7 @@ static int send_all(int fd, const uint8_t *p, size_t n, int64_t deadline)
 	return 0;
 }
 
-/* Descriptors into x->fds; those that are too many are closed. */
+/* Descriptors into x->fds; those that are too many are closed. Under the lock. */
 static void take_fds(struct exchange *x, struct msghdr *msg)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
@@ -150,38 +159,50 @@ static void take_fds(struct exchange *x, struct msghdr *msg)
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
 			while (slot < EXCHANGE_FDS && x->fds[slot] >= 0)
 				slot++;
-			if (slot < EXCHANGE_FDS)
+			if (slot < EXCHANGE_FDS) {
 				x->fds[slot] = fd;
-			else
+				replace_fd(0, fd + 1);
+			} else {
 				sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+			}
 		}
 	}
 }
 
-static int receive_all(struct exchange *x, int fd, void *buf, size_t n, int64_t deadline)
+/* Bytes and descriptors that are there, without waiting. */
+static long receive_some(struct exchange *x, int fd, void *buf, size_t n)
 {
 	union {
 		char bytes[CMSG_SPACE(EXCHANGE_FDS * sizeof(int))];
 		struct cmsghdr align;
 	} control;
+	struct iovec iov = { .iov_base = buf, .iov_len = n };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.bytes,
+			      .msg_controllen = sizeof(control.bytes) };
+	struct quiet q;
+	long r;
+
+	control_lock(&q);
+	r = sys_call(SYS_recvmsg, fd, (long)&msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT, 0, 0, 0);
+	if (r > 0)
+		take_fds(x, &msg);
+	control_unlock(&q);
+	return r;
+}
+
+static int receive_all(struct exchange *x, int fd, void *buf, size_t n, int64_t deadline)
+{
 	char *p = buf;
 
 	while (n) {
-		struct iovec iov = { .iov_base = p, .iov_len = n };
-		struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-		long r;
+		long r = receive_some(x, fd, p, n);
 
-		msg.msg_control = control.bytes;
-		msg.msg_controllen = sizeof(control.bytes);
-		r = sys_call(SYS_recvmsg, fd, (long)&msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT, 0, 0, 0);
-		if (r > 0)
-			take_fds(x, &msg);
-		else if (r == 0)
+		if (r == 0)
 			return -ECONNRESET;
-		else if (r == -EAGAIN)
+		if (r == -EAGAIN)
 			r = wait_for(fd, POLLIN, deadline);
-		else if (r == -EINTR)
-			r = 0;
 		if (r < 0)
 			return (int)r;
 		p += r;
@@ -303,7 +324,7 @@ void exchange_close(struct exchange *x)
 {
 	for (unsigned i = 0; i < EXCHANGE_FDS; i++) {
 		if (x->fds[i] >= 0)
-			sys_call(SYS_close, x->fds[i], 0, 0, 0, 0, 0);
+			close_fd(x->fds[i]);
 		x->fds[i] = -1;
 	}
 	free(x->block);
