@@ -29,17 +29,8 @@ static int open_proc(pid_t pid, const char *name, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Field 22; the name in field 2 may hold anything, so count from the last ')'. */
-static uint64_t parse_start(const char *stat)
-{
-	const char *p = strrchr(stat, ')');
-
-	for (int field = 2; p && field < 22; field++)
-		p = strchr(p + 1, ' ');
-	return p ? strtoull(p + 1, NULL, 10) : 0;
-}
-
-uint64_t proc_start(pid_t pid)
+/* A number of /proc/<pid>/stat; the name in field 2 may hold anything, so count from the last ')'. */
+static uint64_t stat_field(pid_t pid, int want)
 {
 	char text[1024];
 	int fd = open_proc(pid, "stat", O_RDONLY);
@@ -51,7 +42,20 @@ uint64_t proc_start(pid_t pid)
 	if (n <= 0)
 		return 0;
 	text[n] = '\0';
-	return parse_start(text);
+	const char *p = strrchr(text, ')');
+	for (int field = 2; p && field < want; field++)
+		p = strchr(p + 1, ' ');
+	return p ? strtoull(p + 1, NULL, 10) : 0;
+}
+
+uint64_t proc_start(pid_t pid)
+{
+	return stat_field(pid, 22);
+}
+
+pid_t proc_parent(pid_t pid)
+{
+	return (pid_t)stat_field(pid, 4);
 }
 
 static void read_comm(pid_t pid, char *out, size_t size)

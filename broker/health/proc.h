@@ -23,6 +23,7 @@ struct proc_facts {
 int proc_read(struct proc_facts *f, pid_t pid);
 /* Start time alone. 0 if there is no such process. */
 uint64_t proc_start(pid_t pid);
+pid_t proc_parent(pid_t pid); /* 0: none, or gone */
 uint64_t proc_own_netns(void);
 
 /* A pidfd (close-on-exec) of the peer of a connected Unix socket, or by pid where the kernel has no SO_PEERPIDFD.

@@ -15,6 +15,7 @@
 #include "telemetry/log.h"
 
 #define PROCESSES_MAX 65536
+#define ANCESTORS_MAX 16
 #define PROCESSES_PER_UID 16384
 
 /* --- members --- */
@@ -75,10 +76,28 @@ bool process_has_family(const struct process *p, const struct proc_family *f, in
 	return false;
 }
 
-static struct process *find_family(const struct registry *r, pid_t pid)
+/* Where weftd may not read the maps of another uid: a forked child asks without a HELLO of its own, which a program that
+ * came by exec never does. */
+static struct process *find_parent(const struct registry *r, const struct proc_facts *facts)
+{
+	pid_t pid = facts->pid;
+
+	for (int i = 0; i < ANCESTORS_MAX && (pid = proc_parent(pid)) > 1; i++) {
+		struct process *p = find_member(r, pid, proc_start(pid));
+		if (p)
+			return p->facts.uid == facts->uid ? p : NULL;
+	}
+	return NULL;
+}
+
+static struct process *find_family(const struct registry *r, const struct proc_facts *facts,
+				   bool hello)
 {
 	struct proc_family f[PROC_FAMILIES_MAX];
-	int n = proc_families(pid, f, PROC_FAMILIES_MAX);
+	int n = proc_families(facts->pid, f, PROC_FAMILIES_MAX);
+
+	if (n < 0 && !hello)
+		return find_parent(r, facts);
 
 	for (size_t i = 0; n > 0 && i < r->n_processes; i++)
 		if (process_has_family(r->processes[i], f, n))
@@ -114,7 +133,7 @@ struct process *registry_find(struct registry *r, const struct proc_facts *facts
 	}
 	if (p)
 		return p;
-	p = find_family(r, facts->pid);
+	p = find_family(r, facts, hello);
 	if (p && process_join(r, p, facts->pid, facts->start, pidfd) == 0)
 		saved_write(r, p);
 	return p;
