@@ -119,7 +119,7 @@ class Mesh:
     def env(self, service=None, shim=True, **more):
         env = self._plain_env()
         if shim:
-            env.update(LD_PRELOAD=SHIM, WEFT_LOG=f"info:{self.dir}/shim.log")
+            env.update(LD_PRELOAD=SHIM, WEFT_LOG=f"warn:{self.dir}/shim.log")
         if service:
             env["WEFT_SERVICE"] = service
         for key, value in more.items():
@@ -226,6 +226,10 @@ class Mesh:
         return wait_until(lambda: f"{n} endpoints of {service}, now {self.endpoints(service)}",
                           lambda: (lambda e: e if len(e) == n else None)(self.endpoints(service)) if n else
                           not self.endpoints(service), seconds, 0.02)
+
+    def wait_name(self, name, seconds=10):
+        """Waits until programs of this mesh resolve the name: it is announced a moment after the server listens."""
+        wait_until(f"{name} resolves", lambda: self.run(["getent", "ahosts", name]).code == 0, seconds)
 
     def port(self):
         return free_port(self.netns)

@@ -48,6 +48,8 @@ class Nginx:
                                   name=f"nginx-{self.port}", env=env, netns=netns or mesh.netns)
         if wait:
             mesh.wait_listening(self.port, None if daemon else self.process)
+        if wait and shim and service:
+            mesh.wait_name(service.split("@")[0])
 
     @property
     def url(self):
@@ -76,14 +78,12 @@ class Servers:
         """Any server that is told its port on the command line."""
         p = self.mesh.popen(argv, service=service, name=name, shim=shim, **kw)
         self.mesh.wait_listening(port, p)
+        self.mesh.wait_name(service)
         return p
 
-    def python(self, code, service, port, shim=True, **kw):
+    def python(self, code, service, port):
         """A Python server; `code` finds the port in PORT."""
-        p = self.mesh.popen(["/usr/bin/python3", "-c", code], service=service, shim=shim,
-                            env={"PORT": port, **kw.pop("env", {})}, **kw)
-        self.mesh.wait_listening(port, p)
-        return p
+        return self.start(["/usr/bin/python3", "-c", code], service, port, env={"PORT": port})
 
     def wait_registered(self, service, n=1):
         return self.mesh.wait_endpoints(service, n)

@@ -75,16 +75,17 @@ def test_the_capture_would_have_seen_it(make_mesh, servers, netns):
 
 
 def test_each_side_saw_the_other(strict, servers):
-    nginx = servers(strict).nginx("orders", who=SECRET)
-    assert strict.curl("http://orders/who").text == SECRET + "\n"
     log = f"{strict.dir}/shim.log"
+    told = {"WEFT_LOG": f"info:{log}"}
+    nginx = servers(strict).nginx("orders", who=SECRET, env=told)
+    assert strict.curl("http://orders/who", env=told).text == SECRET + "\n"
 
     def said(pattern):
         return re.search(pattern, open(log).read())
     wait_until("the server names its peer",
-               lambda: said(r"connection from \S+ admitted: peer spiffe://cluster\.local/ns/default/sa/web\b"))
+               lambda: said(r"accepted spiffe://cluster\.local/ns/default/sa/web, as spiffe://\S+/sa/orders\b"))
     wait_until("the client names its peer",
-               lambda: said(r"connection to \S+ open: peer spiffe://cluster\.local/ns/default/sa/orders\b"))
+               lambda: said(r"connected to spiffe://cluster\.local/ns/default/sa/orders, as spiffe://\S+/sa/web\b"))
     assert nginx.process.running()
 
 
