@@ -268,25 +268,31 @@ static int warn_about(void *arg, const struct model_document *d)
 	return 0;
 }
 
+static void print_finding(const json_t *f)
+{
+	const char *file = json_string_value(json_object_get(f, "file"));
+	const char *path = json_string_value(json_object_get(f, "path"));
+	const char *key = json_string_value(json_object_get(f, "key"));
+	bool name = *file && strcmp(file, key) != 0;
+	char *line;
+
+	if (asprintf(&line, "%s %s %s%s%s%s%s%s: %s",
+		     json_string_value(json_object_get(f, "level")),
+		     json_string_value(json_object_get(f, "code")), key, name ? " (" : "",
+		     name ? file : "", name ? ")" : "", *path ? " " : "", path,
+		     json_string_value(json_object_get(f, "message"))) < 0)
+		return;
+	printf("%s\n      %s\n", columns_plain(line),
+	       json_string_value(json_object_get(f, "help")));
+	free(line);
+}
+
 static void print(const struct analysis *a)
 {
 	json_t *f;
 	size_t i;
 
-	json_array_foreach(a->findings, i, f)
-	{
-		const char *file = json_string_value(json_object_get(f, "file"));
-		const char *path = json_string_value(json_object_get(f, "path"));
-		const char *key = json_string_value(json_object_get(f, "key"));
-
-		printf("%s %s %s%s%s%s%s%s: %s\n", json_string_value(json_object_get(f, "level")),
-		       json_string_value(json_object_get(f, "code")), key,
-		       *file && strcmp(file, key) ? " (" : "",
-		       *file && strcmp(file, key) ? file : "",
-		       *file && strcmp(file, key) ? ")" : "", *path ? " " : "", path,
-		       json_string_value(json_object_get(f, "message")));
-		printf("      %s\n", json_string_value(json_object_get(f, "help")));
-	}
+	json_array_foreach(a->findings, i, f) print_finding(f);
 	printf("%zu documents, %zu errors, %zu warnings\n", a->documents, a->errors, a->warnings);
 }
 

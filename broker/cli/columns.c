@@ -18,16 +18,21 @@ static void *need(void *p)
 	abort();
 }
 
+char *columns_plain(char *text)
+{
+	for (char *s = text; *s; s++)
+		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+			*s = '?';
+	return text;
+}
+
 static void put(struct columns *c, char *cell)
 {
 	if (c->n == c->room) {
 		c->room = c->room ? 2 * c->room : 64;
 		c->v = need(reallocarray(c->v, c->room, sizeof(*c->v)));
 	}
-	for (char *s = cell; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			*s = '?'; /* nothing from outside speaks to the terminal */
-	c->v[c->n++] = cell;
+	c->v[c->n++] = columns_plain(cell);
 }
 
 struct columns *columns_new(const char *headings)

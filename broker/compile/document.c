@@ -137,7 +137,8 @@ static void decode_spec(struct decode *d, const struct table_kind *kind, const j
 	};
 
 	validate_object(d, spec, kind->name);
-	if (!d->errors->n) /* the decoders rely on a document of the right shape */
+	if (!d->errors->n &&
+	    !d->errors->lost) /* the decoders rely on a document of the right shape */
 		decoders[kind - table_kinds](d, spec);
 }
 
@@ -159,7 +160,7 @@ static int read_json(const struct document_key *k, const char *trust_domain, con
 	if (spec)
 		decode_spec(&d, k->kind, spec);
 	json_decref(empty);
-	if (!empty || out->arena.failed)
+	if (!empty || out->arena.failed || errors->lost)
 		return -ENOMEM;
 	return errors->n ? -EINVAL : 0;
 }

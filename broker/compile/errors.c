@@ -70,14 +70,17 @@ static void append(struct doc_errors *e, const char *code, const char *path, con
 {
 	struct doc_error *v = realloc(e->v, (e->n + 1) * sizeof(*v));
 
-	if (!v)
+	if (!v) {
+		e->lost = true;
 		return;
+	}
 	e->v = v;
 	v[e->n] = (struct doc_error){ code, copy_ascii(path), copy_ascii(message) };
 	if (v[e->n].path && v[e->n].message) {
 		e->n++;
 		return;
 	}
+	e->lost = true;
 	free(v[e->n].path);
 	free(v[e->n].message);
 }

@@ -53,7 +53,7 @@ size_t errors_push(struct errors_path *p, const char *key);
 size_t errors_push_index(struct errors_path *p, size_t i);
 void errors_pop(struct errors_path *p, size_t mark);
 
-/* Appends; control bytes and bytes that are not ASCII become '?'. Out of memory it is left out. */
+/* Appends; control bytes and bytes that are not ASCII become '?'. Out of memory it is lost. */
 void errors_add(struct doc_errors *e, enum errors_code code, const struct errors_path *p,
 		const char *format, ...) __attribute__((format(printf, 4, 5)));
 void errors_copy(struct doc_errors *e, const struct doc_error *from); /* appends */

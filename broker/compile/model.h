@@ -49,7 +49,8 @@ struct doc_error {
 };
 struct doc_errors { /* zero-initialise; free with doc_errors_free() */
 	struct doc_error *v;
-	size_t n; /* at most DOC_ERRORS_MAX; the last one then says that there are more */
+	size_t n;  /* at most DOC_ERRORS_MAX; the last one then says that there are more */
+	bool lost; /* memory was short: some are missing */
 };
 #define DOC_ERRORS_MAX 64
 void doc_errors_free(struct doc_errors *e);
