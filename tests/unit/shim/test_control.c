@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <dirent.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sys/time.h>
@@ -69,12 +68,10 @@ static int64_t now_ms(void)
 
 static __attribute__((noinline)) unsigned count_fds(void)
 {
-	DIR *d = opendir("/proc/self/fd");
 	unsigned n = 0;
 
-	while (readdir(d))
-		n++;
-	closedir(d);
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
 	return n;
 }
 
@@ -882,7 +879,9 @@ TEST(forks_under_load, true, true)
 		if (!pid) {
 			alarm(10);
 			CHECK(count_fds() == fds);
+#ifndef __SANITIZE_ADDRESS__ /* whose allocator may stay locked in a child */
 			CHECK(orders_works());
+#endif
 			_exit(0);
 		}
 		expect_child(pid);
