@@ -140,7 +140,7 @@ static void put_objects(void)
 		}
 }
 
-int main(void)
+static void put_head(void)
 {
 	puts(".TH WEFT-KEYS 5 \"\" \"weft " WEFT_VERSION "\" \"weft\"\n"
 	     ".SH NAME\n"
@@ -171,9 +171,10 @@ int main(void)
 	     "are one service;\n"
 	     "a bare name means the document's namespace.\n"
 	     ".SH KINDS");
-	put_kinds();
-	puts(".SH OBJECTS");
-	put_objects();
+}
+
+static void put_examples(void)
+{
 	puts(".SH EXAMPLES\n"
 	     "Mutual TLS only, in the whole mesh:\n"
 	     ".PP\n.nf\n.RS\n"
@@ -194,5 +195,14 @@ int main(void)
 	     ".SH SEE ALSO\n"
 	     ".BR weft (1),\n"
 	     ".BR weftd (8)");
+}
+
+int main(void)
+{
+	put_head();
+	put_kinds();
+	puts(".SH OBJECTS");
+	put_objects();
+	put_examples();
 	return ferror(stdout) ? 1 : 0;
 }
