@@ -43,6 +43,16 @@ uint32_t weft_bucket(const char *service);
 /* --- double-buffered memories (names, identity) ---
  * The half in force is seq & 1. The writer fills the other half, then adds one to seq (release).
  * The reader loads seq (acquire), copies out what it needs, and loads seq again: equal, or it starts over. */
+static inline bool weft_shm_unchanged(const _Atomic uint64_t *seq, uint64_t was)
+{
+#ifdef __SANITIZE_THREAD__ /* it knows no fences */
+	__asm__ volatile("" ::: "memory");
+#else
+	atomic_thread_fence(memory_order_acquire); /* all that was read was read before this */
+#endif
+	return atomic_load_explicit(seq, memory_order_relaxed) == was;
+}
+
 struct weft_identity_half {
 	uint32_t length; /* bytes used of `bytes`: a wire_identity, encoded */
 	uint8_t bytes[WEFT_IDENTITY_HALF - 4];

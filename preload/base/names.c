@@ -411,8 +411,7 @@ static int look_up(const struct weft_names_mem *mem, size_t size, find_fn *find,
 		r = view_open(&v, mem->half[seq & 1]);
 		if (!r)
 			r = find(&v, query, &found, &k);
-		atomic_thread_fence(memory_order_acquire);
-		if (atomic_load_explicit(&mem->seq, memory_order_relaxed) != seq)
+		if (!weft_shm_unchanged(&mem->seq, seq))
 			continue;
 		if (!r) {
 			*out = found;

@@ -119,8 +119,7 @@ static uint8_t *copy_memory(uint64_t *seq, size_t *len)
 		if (!copy)
 			return NULL;
 		memcpy(copy, half->bytes, *len);
-		atomic_thread_fence(memory_order_acquire);
-		if (atomic_load_explicit(&mem->seq, memory_order_relaxed) == at) {
+		if (weft_shm_unchanged(&mem->seq, at)) {
 			*seq = turn << 48 | at;
 			return copy;
 		}
