@@ -83,9 +83,9 @@ def test_each_side_saw_the_other(strict, servers):
     def said(pattern):
         return re.search(pattern, open(log).read())
     wait_until("the server names its peer",
-               lambda: said(r"accepted spiffe://cluster\.local/ns/default/sa/web, as spiffe://\S+/sa/orders\b"))
+               lambda: said(r"connection from \S+ admitted: peer spiffe://cluster\.local/ns/default/sa/web\b"))
     wait_until("the client names its peer",
-               lambda: said(r"connected to spiffe://cluster\.local/ns/default/sa/orders, as spiffe://\S+/sa/web\b"))
+               lambda: said(r"connection to \S+ open: peer spiffe://cluster\.local/ns/default/sa/orders\b"))
     assert nginx.process.running()
 
 
