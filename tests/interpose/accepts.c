@@ -57,15 +57,16 @@ static void flags(void)
 	MUST(pthread_create(&t, NULL, only_connect, &addr) == 0);
 	printf("listener: %s\n", events_text(wait_for(l, POLLIN)));
 	fd = SHOW_FD(accept4(l, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC));
-	printf("flags %d %d, family %d, length %u\n", !!(fcntl(fd, F_GETFL) & O_NONBLOCK), fcntl(fd, F_GETFD),
-	       from.sin_family, len);
+	printf("flags %d %d, family %d, length %u\n", !!(fcntl(fd, F_GETFL) & O_NONBLOCK),
+	       fcntl(fd, F_GETFD), from.sin_family, len);
 	wait_for(fd, POLLOUT);
 	MUST(close(fd) == 0 && pthread_join(t, NULL) == 0);
 	MUST(pthread_create(&t, NULL, only_connect, &addr) == 0);
 	wait_for(l, POLLIN);
 	len = 2;
 	fd = SHOW_FD(accept(l, (struct sockaddr *)&from, &len));
-	printf("not inherited: %d %d, length %u\n", !!(fcntl(fd, F_GETFL) & O_NONBLOCK), fcntl(fd, F_GETFD), len);
+	printf("not inherited: %d %d, length %u\n", !!(fcntl(fd, F_GETFL) & O_NONBLOCK),
+	       fcntl(fd, F_GETFD), len);
 	wait_for(fd, POLLOUT);
 	MUST(close(fd) == 0 && pthread_join(t, NULL) == 0);
 	SHOW(accept4(l, NULL, NULL, 0x7777));
@@ -115,7 +116,8 @@ static void threads(void)
 	pthread_t t[8];
 
 	for (int i = 0; i < 8; i++)
-		MUST(pthread_create(&t[i], NULL, i < 4 ? serve : ask, i < 4 ? (void *)&l : (void *)&addr) == 0);
+		MUST(pthread_create(&t[i], NULL, i < 4 ? serve : ask,
+				    i < 4 ? (void *)&l : (void *)&addr) == 0);
 	for (int i = 0; i < 8; i++)
 		MUST(pthread_join(t[i], NULL) == 0);
 	printf("threads served 40\n");
@@ -155,7 +157,8 @@ static void both_families(void)
 	MUST(getsockname(l, (struct sockaddr *)&any, &len) == 0);
 	for (int i = 0; i < 3; i++) {
 		struct sockaddr_in6 a6 = { .sin6_family = AF_INET6, .sin6_port = any.sin6_port };
-		struct sockaddr_in a4 = { .sin_family = AF_INET, .sin_port = any.sin6_port,
+		struct sockaddr_in a4 = { .sin_family = AF_INET,
+					  .sin_port = any.sin6_port,
 					  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 		struct dial6 d = { .len = i == 2 ? sizeof(a4) : sizeof(a6) };
 		char b[8] = "", text[INET6_ADDRSTRLEN];
@@ -171,8 +174,9 @@ static void both_families(void)
 		send_all(fd, "welcome", 7);
 		recv_all(fd, b, 6);
 		MUST(pthread_join(t, NULL) == 0 && close(fd) == 0);
-		printf("from %s: %s, %s, %s\n", inet_ntop(AF_INET6, &from.sin6_addr, text, sizeof(text)), d.seen,
-		       greeting, b);
+		printf("from %s: %s, %s, %s\n",
+		       inet_ntop(AF_INET6, &from.sin6_addr, text, sizeof(text)), d.seen, greeting,
+		       b);
 	}
 	MUST(close(l) == 0);
 }

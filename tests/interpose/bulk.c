@@ -62,7 +62,8 @@ static void *drain(void *arg)
 static void run(const char *name, int buffers, bool nonblock, bool both)
 {
 	struct pair p;
-	struct half out = { .seed = 1 }, in = { .seed = 1 }, back_out = { .seed = 2 }, back_in = { .seed = 2 };
+	struct half out = { .seed = 1 }, in = { .seed = 1 }, back_out = { .seed = 2 },
+		    back_in = { .seed = 2 };
 	pthread_t t[4];
 
 	pair_open_sized(&p, buffers);
@@ -78,7 +79,8 @@ static void run(const char *name, int buffers, bool nonblock, bool both)
 	}
 	for (int i = 0; i < (both ? 4 : 2); i++)
 		MUST(pthread_join(t[i], NULL) == 0);
-	printf("%s: %016llx %016llx\n", name, (unsigned long long)in.hash, (unsigned long long)back_in.hash);
+	printf("%s: %016llx %016llx\n", name, (unsigned long long)in.hash,
+	       (unsigned long long)back_in.hash);
 	if (nonblock && buffers)
 		printf("%s: blocked at least once: %d\n", name, out.would_block);
 	pair_close(&p);

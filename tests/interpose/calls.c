@@ -11,7 +11,9 @@ static void show_message(const char *name, ssize_t n, const char *buf)
 static void writers(struct pair *p)
 {
 	char buf[64];
-	struct iovec v[3] = { { (char[]){ "one " }, 4 }, { (char[]){ "" }, 0 }, { (char[]){ "two" }, 3 } };
+	struct iovec v[3] = { { (char[]){ "one " }, 4 },
+			      { (char[]){ "" }, 0 },
+			      { (char[]){ "two" }, 3 } };
 	struct msghdr m = { .msg_iov = v, .msg_iovlen = 3 };
 	struct mmsghdr mm[2] = { { .msg_hdr = m }, { .msg_hdr = m } };
 
@@ -30,7 +32,8 @@ static void writers(struct pair *p)
 	SHOW(sendto(p->client, "sendto", 6, 0, NULL, 0));
 	recv_all(p->server, buf, 6);
 	show_message("got", 6, buf);
-	SHOW(sendto(p->client, "sendto", 6, MSG_NOSIGNAL, (struct sockaddr *)&p->addr, sizeof(p->addr)));
+	SHOW(sendto(p->client, "sendto", 6, MSG_NOSIGNAL, (struct sockaddr *)&p->addr,
+		    sizeof(p->addr)));
 	recv_all(p->server, buf, 6);
 	show_message("got", 6, buf);
 	SHOW(sendmsg(p->client, &m, 0));
@@ -58,7 +61,9 @@ static void readers(struct pair *p)
 	struct iovec v[2] = { { a, sizeof(a) }, { b, sizeof(b) } };
 	struct sockaddr_storage from;
 	socklen_t len = sizeof(from);
-	struct msghdr m = { .msg_iov = v, .msg_iovlen = 2, .msg_name = &from, .msg_namelen = sizeof(from) };
+	struct msghdr m = {
+		.msg_iov = v, .msg_iovlen = 2, .msg_name = &from, .msg_namelen = sizeof(from)
+	};
 	struct mmsghdr mm[2] = { { .msg_hdr = m } };
 
 	feed(p, "for read");
@@ -70,13 +75,15 @@ static void readers(struct pair *p)
 	feed(p, "for recv");
 	show_message("recv", SHOW(recv(p->server, b, sizeof(b), 0)), b);
 	feed(p, "for recvfrom");
-	show_message("recvfrom", SHOW(recvfrom(p->server, b, sizeof(b), 0, (struct sockaddr *)&from, &len)), b);
+	show_message("recvfrom",
+		     SHOW(recvfrom(p->server, b, sizeof(b), 0, (struct sockaddr *)&from, &len)), b);
 	printf("address length %u\n", len);
 	feed(p, "for recvfrom without address");
 	show_message("recvfrom", SHOW(recvfrom(p->server, b, sizeof(b), 0, NULL, NULL)), b);
 	feed(p, "for recvmsg");
 	show_message("rest", SHOW(recvmsg(p->server, &m, 0)) - 4, b);
-	printf("flags %#x, name length %u, control length %zu\n", (unsigned)m.msg_flags, m.msg_namelen, m.msg_controllen);
+	printf("flags %#x, name length %u, control length %zu\n", (unsigned)m.msg_flags,
+	       m.msg_namelen, m.msg_controllen);
 	feed(p, "for recvmmsg");
 	SHOW(recvmmsg(p->server, mm, 1, 0, NULL));
 	show_message("rest", (ssize_t)mm[0].msg_len - 4, b);

@@ -64,7 +64,8 @@ static void counts(struct pair *p)
 	SHOW(readable(p->server));
 	send_all(p->client, b, sizeof(b));
 	wait_for(p->server, POLLIN);
-	for (end = now_ms() + PROBE_WAIT_MS; readable(p->server) < (int)sizeof(b) && now_ms() < end;)
+	for (end = now_ms() + PROBE_WAIT_MS;
+	     readable(p->server) < (int)sizeof(b) && now_ms() < end;)
 		sleep_ms(1);
 	SHOW(readable(p->server));
 	SHOW(recv(p->server, b, 1, 0));
@@ -134,7 +135,8 @@ static void lowat(struct pair *p)
 
 static bool same(const struct sockaddr_in *a, const struct sockaddr_in *b)
 {
-	return a->sin_family == b->sin_family && a->sin_port == b->sin_port && a->sin_addr.s_addr == b->sin_addr.s_addr;
+	return a->sin_family == b->sin_family && a->sin_port == b->sin_port &&
+	       a->sin_addr.s_addr == b->sin_addr.s_addr;
 }
 
 static void names(struct pair *p)

@@ -87,8 +87,8 @@ static void by_select(const struct sockaddr_in *addr)
 	FD_SET(fd, &w);
 	FD_SET(fd, &e);
 	SHOW(select(fd + 1, &r, &w, &e, &t));
-	printf("read %d write %d except %d, time left %d\n", !!FD_ISSET(fd, &r), !!FD_ISSET(fd, &w), !!FD_ISSET(fd, &e),
-	       t.tv_sec >= 5);
+	printf("read %d write %d except %d, time left %d\n", !!FD_ISSET(fd, &r), !!FD_ISSET(fd, &w),
+	       !!FD_ISSET(fd, &e), t.tv_sec >= 5);
 	SHOW(error_of(fd));
 	use(fd);
 }
@@ -96,7 +96,9 @@ static void by_select(const struct sockaddr_in *addr)
 static void by_epoll(const struct sockaddr_in *addr, uint32_t mode, bool add_first)
 {
 	int ep = epoll_create1(EPOLL_CLOEXEC), fd;
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | mode, .data.u64 = UINT64_C(0x1122334455667788) }, got;
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | mode,
+				  .data.u64 = UINT64_C(0x1122334455667788) },
+			   got;
 
 	if (add_first) {
 		fd = client_socket();
@@ -171,7 +173,9 @@ static void wrong(const struct sockaddr_in *addr)
 /* A socket bound first keeps its name. */
 static void bound(const struct sockaddr_in *addr)
 {
-	struct sockaddr_in mine = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, after;
+	struct sockaddr_in mine = { .sin_family = AF_INET,
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) },
+			   after;
 	socklen_t len = sizeof(mine);
 	int fd = client_socket();
 

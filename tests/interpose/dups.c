@@ -83,7 +83,8 @@ static void flags(void)
 	pair_open(&p);
 	a = dup(p.server);
 	set_nonblock(a, true);
-	printf("both non-blocking: %d %d\n", !!(fcntl(a, F_GETFL) & O_NONBLOCK), !!(fcntl(p.server, F_GETFL) & O_NONBLOCK));
+	printf("both non-blocking: %d %d\n", !!(fcntl(a, F_GETFL) & O_NONBLOCK),
+	       !!(fcntl(p.server, F_GETFL) & O_NONBLOCK));
 	SHOW(recv(p.server, &x, 1, 0));
 	SHOW(fcntl(a, F_SETFD, FD_CLOEXEC));
 	printf("cloexec %d %d\n", fcntl(a, F_GETFD), fcntl(p.server, F_GETFD));

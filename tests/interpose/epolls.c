@@ -193,7 +193,8 @@ static void crowd(void)
 
 	fill(block, sizeof(block), 9);
 	for (int i = 0; i < CONNECTIONS; i++) {
-		struct epoll_event ev = { .events = EPOLLIN | EPOLLET | EPOLLONESHOT, .data.u32 = (uint32_t)i };
+		struct epoll_event ev = { .events = EPOLLIN | EPOLLET | EPOLLONESHOT,
+					  .data.u32 = (uint32_t)i };
 
 		pair_open(&p[i]);
 		c.fds[i] = p[i].server;
@@ -212,7 +213,8 @@ static void crowd(void)
 	for (int i = 0; i < WORKERS; i++)
 		MUST(pthread_join(t[i], NULL) == 0);
 	for (int i = 0; i < CONNECTIONS; i++) {
-		printf("connection %d: %zu bytes, %016llx\n", i, c.got[i], (unsigned long long)c.sum[i]);
+		printf("connection %d: %zu bytes, %016llx\n", i, c.got[i],
+		       (unsigned long long)c.sum[i]);
 		pair_close(&p[i]);
 	}
 	MUST(close(c.ep) == 0);
@@ -264,7 +266,8 @@ static void spurious(uint32_t mode)
 		end = r == 0;
 	}
 	MUST(pthread_join(t, NULL) == 0);
-	printf("bursts %#x: %zu bytes, %016llx, readable but empty %d\n", mode, all, (unsigned long long)h, empty);
+	printf("bursts %#x: %zu bytes, %016llx, readable but empty %d\n", mode, all,
+	       (unsigned long long)h, empty);
 	pair_close(&p);
 	MUST(close(ep) == 0);
 }

@@ -56,7 +56,8 @@ static void peek_large(struct pair *p)
 	SHOW(waiting(p->server));
 	memset(seen, 0, sizeof(seen));
 	recv_all(p->server, seen, sizeof(seen));
-	printf("read the same %d, waiting %d\n", !memcmp(sent, seen, sizeof(sent)), waiting(p->server));
+	printf("read the same %d, waiting %d\n", !memcmp(sent, seen, sizeof(sent)),
+	       waiting(p->server));
 }
 
 static void *in_pieces(void *arg)

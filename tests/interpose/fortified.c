@@ -11,7 +11,8 @@ int main(int argc, char **argv)
 	struct sockaddr_storage from;
 	socklen_t len = sizeof(from);
 	char b[32] = "";
-	volatile size_t n = sizeof(b); /* not known to the compiler: the checked variant is called */
+	volatile size_t n =
+		sizeof(b); /* not known to the compiler: the checked variant is called */
 	volatile nfds_t one = 1;
 	struct pollfd v[1];
 	struct timespec t = { 8, 0 };

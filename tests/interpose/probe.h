@@ -24,30 +24,31 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROBE_ERRNO 4242 /* no call sets it: still there afterwards means that errno was left alone */
+#define PROBE_ERRNO \
+	4242 /* no call sets it: still there afterwards means that errno was left alone */
 #define PROBE_SECONDS 40 /* a program that hangs is ended by SIGALRM */
 #define PROBE_WAIT_MS 8000
 
-#define MUST(cond) \
-	do { \
-		if (!(cond)) \
+#define MUST(cond)                                            \
+	do {                                                  \
+		if (!(cond))                                  \
 			probe_die(__FILE__, __LINE__, #cond); \
 	} while (0)
 
 /* Prints the call and what it returned. SHOW_FD hides the number of a descriptor. */
-#define SHOW(call) \
-	({ \
-		errno = PROBE_ERRNO; \
-		long r_ = (long)(call); \
+#define SHOW(call)                                   \
+	({                                           \
+		errno = PROBE_ERRNO;                 \
+		long r_ = (long)(call);              \
 		probe_show(#call, r_, errno, false); \
-		r_; \
+		r_;                                  \
 	})
-#define SHOW_FD(call) \
-	({ \
-		errno = PROBE_ERRNO; \
-		int r_ = (call); \
+#define SHOW_FD(call)                               \
+	({                                          \
+		errno = PROBE_ERRNO;                \
+		int r_ = (call);                    \
 		probe_show(#call, r_, errno, true); \
-		r_; \
+		r_;                                 \
 	})
 
 __attribute__((noreturn)) static inline void probe_die(const char *file, int line, const char *what)
@@ -62,7 +63,8 @@ __attribute__((noreturn)) static inline void probe_die(const char *file, int lin
 static inline void probe_show(const char *what, long r, int e, bool fd)
 {
 	if (r < 0)
-		printf("%s = %ld %s\n", what, r, e == PROBE_ERRNO ? "and errno unset" : strerrorname_np(e));
+		printf("%s = %ld %s\n", what, r,
+		       e == PROBE_ERRNO ? "and errno unset" : strerrorname_np(e));
 	else if (fd)
 		printf("%s = fd%s\n", what, e == PROBE_ERRNO ? "" : ", errno touched");
 	else
@@ -157,7 +159,8 @@ static inline int listen_on(struct sockaddr_in *addr)
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	MUST(fd >= 0);
-	*addr = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	*addr = (struct sockaddr_in){ .sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	MUST(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0);
 	MUST(bind(fd, (struct sockaddr *)addr, sizeof(*addr)) == 0);
 	MUST(getsockname(fd, (struct sockaddr *)addr, &len) == 0);
@@ -254,9 +257,9 @@ static inline const char *events_text(int ev)
 {
 	static char text[64];
 
-	snprintf(text, sizeof(text), "%s%s%s%s%s%s", ev & POLLIN ? "IN " : "", ev & POLLOUT ? "OUT " : "",
-		 ev & POLLERR ? "ERR " : "", ev & POLLHUP ? "HUP " : "", ev & POLLRDHUP ? "RDHUP " : "",
-		 ev & POLLNVAL ? "NVAL " : "");
+	snprintf(text, sizeof(text), "%s%s%s%s%s%s", ev & POLLIN ? "IN " : "",
+		 ev & POLLOUT ? "OUT " : "", ev & POLLERR ? "ERR " : "", ev & POLLHUP ? "HUP " : "",
+		 ev & POLLRDHUP ? "RDHUP " : "", ev & POLLNVAL ? "NVAL " : "");
 	return text;
 }
 

@@ -28,7 +28,8 @@ static void *writer(void *arg)
 	return NULL;
 }
 
-static void flow(struct pair *p, const char *name, const size_t *out, size_t n_out, const size_t *in, size_t n_in)
+static void flow(struct pair *p, const char *name, const size_t *out, size_t n_out,
+		 const size_t *in, size_t n_in)
 {
 	struct flow f = { p->client, out[0] == 1 && n_out == 1 ? TOTAL / 10 : TOTAL, out, n_out };
 	uint64_t h = HASH_START;
@@ -54,14 +55,16 @@ static void flow(struct pair *p, const char *name, const size_t *out, size_t n_o
 
 int main(void)
 {
-	static const size_t one[] = { 1 }, whole[] = { TOTAL }, record[] = { 16384 }, above[] = { 16385 },
+	static const size_t one[] = { 1 }, whole[] = { TOTAL }, record[] = { 16384 },
+			    above[] = { 16385 },
 			    mixed[] = { 1, 1000, 16384, 3, 70000, 16383, 5, 16385, 21, 22, 23 },
 			    pages[] = { 4096 }, odd[] = { 4095, 17, 65537 };
 	struct pair p;
 
 	probe_start();
 	pair_open(&p);
-#define FLOW(out, in) flow(&p, #out " to " #in, out, sizeof(out) / sizeof(*out), in, sizeof(in) / sizeof(*in))
+#define FLOW(out, in) \
+	flow(&p, #out " to " #in, out, sizeof(out) / sizeof(*out), in, sizeof(in) / sizeof(*in))
 	FLOW(whole, one);
 	FLOW(one, whole);
 	FLOW(record, pages);

@@ -24,7 +24,8 @@ static void receive(struct pair *p)
 
 	set_timeout(p->server, SO_RCVTIMEO, 120);
 	MUST(getsockopt(p->server, SOL_SOCKET, SO_RCVTIMEO, &t, &len) == 0);
-	printf("set to %lld s, more than 100 ms: %d, length %u\n", (long long)t.tv_sec, t.tv_usec > 100000, len);
+	printf("set to %lld s, more than 100 ms: %d, length %u\n", (long long)t.tv_sec,
+	       t.tv_usec > 100000, len);
 	from = now_ms();
 	SHOW(recv(p->server, b, sizeof(b), 0));
 	took(from, 120);

@@ -59,14 +59,16 @@ static void unix_server(void)
 
 static void udp(void)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, from;
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) },
+			   from;
 	socklen_t len = sizeof(a), from_len = sizeof(from);
 	int s = socket(AF_INET, SOCK_DGRAM, 0), c = socket(AF_INET, SOCK_DGRAM, 0);
 	struct mmsghdr mm[2] = { 0 };
 	struct iovec v[2] = { { (char[]){ "one" }, 3 }, { (char[]){ "two" }, 3 } };
 	char b[16] = "";
 
-	MUST(bind(s, (struct sockaddr *)&a, sizeof(a)) == 0 && getsockname(s, (struct sockaddr *)&a, &len) == 0);
+	MUST(bind(s, (struct sockaddr *)&a, sizeof(a)) == 0 &&
+	     getsockname(s, (struct sockaddr *)&a, &len) == 0);
 	SHOW(listen(s, 5));
 	SHOW(sendto(c, "datagram", 8, 0, (struct sockaddr *)&a, sizeof(a)));
 	wait_for(s, POLLIN);

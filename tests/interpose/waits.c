@@ -34,7 +34,8 @@ static void polls(struct pair *p)
 	v[3] = (struct pollfd){ .fd = 12345, .events = POLLIN };
 	v[4] = (struct pollfd){ .fd = p->client, .events = 0 };
 	SHOW(poll(v, 5, 60));
-	printf("%d %d %d %d %d\n", v[0].revents, v[1].revents, v[2].revents, v[3].revents, v[4].revents);
+	printf("%d %d %d %d %d\n", v[0].revents, v[1].revents, v[2].revents, v[3].revents,
+	       v[4].revents);
 	v[3].fd = -1;
 	from = now_ms();
 	SHOW(poll(v, 5, 60));
@@ -44,11 +45,13 @@ static void polls(struct pair *p)
 	took(from, 60);
 	send_all(p->client, "x", 1);
 	SHOW(poll(v, 5, PROBE_WAIT_MS));
-	printf("%d %d %d %d %d\n", v[0].revents, v[1].revents, v[2].revents, v[3].revents, v[4].revents);
+	printf("%d %d %d %d %d\n", v[0].revents, v[1].revents, v[2].revents, v[3].revents,
+	       v[4].revents);
 	MUST(write(ends[1], "y", 1) == 1);
 	v[4].events = POLLOUT;
 	SHOW(ppoll(v, 5, NULL, NULL));
-	printf("%d %d %d %d %d\n", v[0].revents, v[1].revents, v[2].revents, v[3].revents, v[4].revents);
+	printf("%d %d %d %d %d\n", v[0].revents, v[1].revents, v[2].revents, v[3].revents,
+	       v[4].revents);
 	MUST(recv(p->server, b, 8, 0) == 1);
 	v[4].events = 0;
 	SHOW(poll(v, 1, 0));
@@ -69,7 +72,8 @@ static void selects(struct pair *p)
 	FD_SET(p->server, &r);
 	SHOW(select(n, &r, NULL, NULL, &t));
 	took(from, 60);
-	printf("left in the set %d, time left %d\n", !!FD_ISSET(p->server, &r), (int)(t.tv_sec + t.tv_usec));
+	printf("left in the set %d, time left %d\n", !!FD_ISSET(p->server, &r),
+	       (int)(t.tv_sec + t.tv_usec));
 	FD_SET(p->server, &r);
 	from = now_ms();
 	SHOW(pselect(n, &r, NULL, NULL, &ts, NULL));
@@ -126,14 +130,30 @@ static void interrupted(struct pair *p)
 			MUST(pthread_sigmask(SIG_BLOCK, &blocked, &old) == 0);
 		MUST(pthread_create(&t, NULL, later, &self) == 0);
 		switch (i) {
-		case 0: SHOW(poll(&v, 1, PROBE_WAIT_MS)); break;
-		case 1: SHOW(epoll_wait(ep, &ev, 1, PROBE_WAIT_MS)); break;
-		case 2: SHOW(select(p->server + 1, &r, NULL, NULL, &(struct timeval){ 8, 0 })); break;
-		case 3: SHOW(ppoll(&v, 1, &two, &none)); break;
-		case 4: SHOW(epoll_pwait(ep, &ev, 1, PROBE_WAIT_MS, &none)); break;
-		case 5: SHOW(pselect(p->server + 1, &r, NULL, NULL, &two, &none)); break;
-		case 6: SHOW(ppoll(&v, 1, &shortly, &blocked)); break;
-		case 7: SHOW(epoll_pwait(ep, &ev, 1, 150, &blocked)); break;
+		case 0:
+			SHOW(poll(&v, 1, PROBE_WAIT_MS));
+			break;
+		case 1:
+			SHOW(epoll_wait(ep, &ev, 1, PROBE_WAIT_MS));
+			break;
+		case 2:
+			SHOW(select(p->server + 1, &r, NULL, NULL, &(struct timeval){ 8, 0 }));
+			break;
+		case 3:
+			SHOW(ppoll(&v, 1, &two, &none));
+			break;
+		case 4:
+			SHOW(epoll_pwait(ep, &ev, 1, PROBE_WAIT_MS, &none));
+			break;
+		case 5:
+			SHOW(pselect(p->server + 1, &r, NULL, NULL, &two, &none));
+			break;
+		case 6:
+			SHOW(ppoll(&v, 1, &shortly, &blocked));
+			break;
+		case 7:
+			SHOW(epoll_pwait(ep, &ev, 1, 150, &blocked));
+			break;
 		}
 		MUST(pthread_join(t, NULL) == 0);
 		if (masked)
