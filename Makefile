@@ -37,7 +37,7 @@ SHIM_LDFLAGS := -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0
 SHIM_LIBS := -l:libssl.a -l:libcrypto.a -l:libmsgpackc.a
 BROKER_LIBS := -lev -lhiredis -lmsgpackc -lssl -lcrypto -ljansson -lmicrohttpd
 
-.PHONY: all unit programs install clean
+.PHONY: all unit programs bench-programs install clean
 all: $(BUILD)/libweft.so $(BUILD)/weftd $(BUILD)/weft $(BUILD)/weft-keys.5
 
 $(BUILD)/preload/%.o: preload/%.c
@@ -103,6 +103,13 @@ $(BUILD)/tests/interpose/%: tests/interpose/%.c
 	$(call say,CC)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -o $@ $< -lpthread
 programs: $(PROGRAMS)
+
+# The programs of scripts/bench: a load generator that uses OpenSSL as any client does, and two probes.
+BENCH := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/*.c))
+$(BUILD)/tests/bench/%: tests/bench/%.c
+	$(call say,CC)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -o $@ $< -lssl -lcrypto
+bench-programs: $(BENCH)
 
 # A library in use is replaced by rename, never written into.
 install: all
