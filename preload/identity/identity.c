@@ -83,8 +83,8 @@ static const char *check_leaf(const struct identity_full *f, const struct keypai
 }
 
 /* The chain goes into `ctx`, if its leaf is ours. */
-static const char *read_chain(const struct crypto *c, const struct identity_full *f, const struct keypair *k,
-			      SSL_CTX *ctx)
+static const char *read_chain(const struct crypto *c, const struct identity_full *f,
+			      const struct keypair *k, SSL_CTX *ctx)
 {
 	STACK_OF(X509) *above = sk_X509_new_null();
 	const char *why = "chain is empty, too long or not of certificates";
@@ -111,14 +111,14 @@ out:
 }
 
 /* A client without ALPN, or with another, is a mutual TLS client that knows nothing of weft: let it in. */
-static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in,
-		       unsigned int inlen, void *arg)
+static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
+		       const unsigned char *in, unsigned int inlen, void *arg)
 {
 	unsigned char *chosen;
 
 	(void)ssl, (void)arg;
-	if (SSL_select_next_proto(&chosen, outlen, (const unsigned char *)WEFT_ALPN_WIRE, sizeof(WEFT_ALPN_WIRE) - 1,
-				  in, inlen) != OPENSSL_NPN_NEGOTIATED)
+	if (SSL_select_next_proto(&chosen, outlen, (const unsigned char *)WEFT_ALPN_WIRE,
+				  sizeof(WEFT_ALPN_WIRE) - 1, in, inlen) != OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_NOACK;
 	*out = chosen;
 	return SSL_TLSEXT_ERR_OK;
@@ -127,22 +127,28 @@ static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *outle
 static bool set_protocol(SSL_CTX *ctx)
 {
 	SSL_CTX_clear_options(ctx, SSL_OP_ENABLE_MIDDLEBOX_COMPAT);
-	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_options(ctx,
+			    SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_set_mode(ctx, SSL_MODE_NO_AUTO_CHAIN);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_read_ahead(ctx, 0); /* else application bytes vanish into an object that is about to be freed */
+	SSL_CTX_set_read_ahead(
+		ctx,
+		0); /* else application bytes vanish into an object that is about to be freed */
 	SSL_CTX_set_max_cert_list(ctx, WEFT_CHAIN_MAX * WEFT_CERT_MAX);
 	SSL_CTX_set_alpn_select_cb(ctx, choose_alpn, NULL);
 	SSL_CTX_set_keylog_callback(ctx, peer_keylog);
-	return SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) && SSL_CTX_set_num_tickets(ctx, 0) &&
+	return SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) &&
+	       SSL_CTX_set_num_tickets(ctx, 0) &&
 	       SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
 					     "TLS_CHACHA20_POLY1305_SHA256") &&
 	       SSL_CTX_set1_groups_list(ctx, "X25519:P-256") &&
-	       !SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)WEFT_ALPN_WIRE, sizeof(WEFT_ALPN_WIRE) - 1);
+	       !SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)WEFT_ALPN_WIRE,
+					sizeof(WEFT_ALPN_WIRE) - 1);
 }
 
 /* One context serves both roles: it takes 100 KB, and nothing in it depends on the role. */
-static const char *make_context(const struct crypto *c, struct identity_full *f, const struct keypair *k)
+static const char *make_context(const struct crypto *c, struct identity_full *f,
+				const struct keypair *k)
 {
 	SSL_CTX *ctx = SSL_CTX_new_ex(c->lib, NULL, TLS_method());
 
@@ -157,8 +163,8 @@ static const char *make_context(const struct crypto *c, struct identity_full *f,
 	return read_chain(c, f, k, ctx);
 }
 
-int identity_build(struct keypair *k, const uint8_t *bytes, size_t len, uint64_t seq, struct identity **out,
-		   const char **why)
+int identity_build(struct keypair *k, const uint8_t *bytes, size_t len, uint64_t seq,
+		   struct identity **out, const char **why)
 {
 	const struct crypto *c = crypto_get();
 	struct identity_full *f = calloc(1, sizeof(*f));

@@ -10,10 +10,10 @@
 #include "weft/wire.h"
 
 struct identity {
-	unsigned refs;                     /* atomic; identity_ref and identity_unref alone */
-	uint64_t seq;                      /* of the identity memory it was decoded from */
-	const struct wire_identity *wire;  /* decoded; wire->inbound is never NULL */
-	void *block;                       /* memory of `wire` */
+	unsigned refs;                      /* atomic; identity_ref and identity_unref alone */
+	uint64_t seq;                       /* of the identity memory it was decoded from */
+	const struct wire_identity *wire;   /* decoded; wire->inbound is never NULL */
+	void *block;                        /* memory of `wire` */
 	struct ssl_ctx_st *client, *server; /* contexts that handshakes are made from */
 };
 
@@ -29,7 +29,7 @@ int keypair_csr(struct keypair *k, uint8_t *out);
 /* Builds an identity from the encoded wire_identity that weftd wrote. The leaf must carry our public key.
  * *out has one reference. 0, -EPROTO (with *why), -ENOMEM. Does no I/O and reads no configuration: OpenSSL lives in
  * an OSSL_LIB_CTX of its own. */
-int identity_build(struct keypair *k, const uint8_t *bytes, size_t len, uint64_t seq, struct identity **out,
-		   const char **why);
+int identity_build(struct keypair *k, const uint8_t *bytes, size_t len, uint64_t seq,
+		   struct identity **out, const char **why);
 
 #endif

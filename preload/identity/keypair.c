@@ -68,8 +68,8 @@ int keypair_csr(struct keypair *k, uint8_t *out)
 	X509_REQ *req = c ? X509_REQ_new_ex(c->lib, NULL) : NULL;
 	int len = -1;
 
-	if (req && X509_REQ_set_version(req, X509_REQ_VERSION_1) && X509_REQ_set_pubkey(req, k->key) &&
-	    X509_REQ_sign(req, k->key, EVP_sha256()) > 0)
+	if (req && X509_REQ_set_version(req, X509_REQ_VERSION_1) &&
+	    X509_REQ_set_pubkey(req, k->key) && X509_REQ_sign(req, k->key, EVP_sha256()) > 0)
 		len = i2d_X509_REQ(req, NULL);
 	if (len > 0 && len <= WEFT_CSR_MAX)
 		len = i2d_X509_REQ(req, &out);

@@ -30,7 +30,7 @@ void anchors_done(struct anchors *a)
 	a->n = 0;
 }
 
-static STACK_OF(X509) *anchors_of(const struct anchors *a, const char *trust_domain)
+static STACK_OF(X509) * anchors_of(const struct anchors *a, const char *trust_domain)
 {
 	for (size_t i = 0; i < a->n; i++)
 		if (!strcmp(a->sets[i].trust_domain, trust_domain))
@@ -50,7 +50,8 @@ static int one_uri(const GENERAL_NAMES *names, char *out)
 		if (name->type != GEN_URI)
 			continue;
 		len = ASN1_STRING_length(uri);
-		if (found++ || len <= 0 || len > WEFT_SPIFFE_MAX || memchr(ASN1_STRING_get0_data(uri), 0, (size_t)len))
+		if (found++ || len <= 0 || len > WEFT_SPIFFE_MAX ||
+		    memchr(ASN1_STRING_get0_data(uri), 0, (size_t)len))
 			return -EINVAL;
 		memcpy(out, ASN1_STRING_get0_data(uri), (size_t)len);
 		out[len] = '\0';
@@ -79,7 +80,8 @@ static bool is_leaf(X509 *cert)
 	return usage == UINT32_MAX || !(usage & (KU_KEY_CERT_SIGN | KU_CRL_SIGN));
 }
 
-static int refuse(X509_STORE_CTX *store, struct peer *p, enum weft_reason reason, int err, const char *detail)
+static int refuse(X509_STORE_CTX *store, struct peer *p, enum weft_reason reason, int err,
+		  const char *detail)
 {
 	p->reason = reason;
 	p->detail = detail ? detail : X509_verify_cert_error_string(err);
@@ -95,7 +97,7 @@ static bool is_expected(const struct wire_strs *expected, const char *uri)
 	return !expected;
 }
 
-static int verify_chain(X509_STORE_CTX *store, struct peer *p, STACK_OF(X509) *anchors)
+static int verify_chain(X509_STORE_CTX *store, struct peer *p, STACK_OF(X509) * anchors)
 {
 	int err;
 
@@ -116,22 +118,24 @@ int peer_verify(X509_STORE_CTX *store, void *arg)
 	struct peer *p = SSL_get_app_data(ssl);
 	X509 *leaf = X509_STORE_CTX_get0_cert(store);
 	char uri[WEFT_SPIFFE_MAX + 1];
-	STACK_OF(X509) *anchors;
+	STACK_OF(X509) * anchors;
 	struct weft_spiffe id;
 	int len = peer_uri(leaf, uri);
 
 	if (len < 0 || spiffe_parse(&id, uri, (size_t)len) < 0 || !is_leaf(leaf))
 		return refuse(store, p, WEFT_REASON_CERT_NO_IDENTITY, X509_V_ERR_CERT_REJECTED,
-			      "not an X509-SVID with one URI spiffe://<trust domain>/ns/<ns>/sa/<service>");
+			      "not an X509-SVID with one URI spiffe://<trust "
+			      "domain>/ns/<ns>/sa/<service>");
 	anchors = anchors_of(arg, id.trust_domain);
 	if (!anchors)
-		return refuse(store, p, WEFT_REASON_CERT_UNTRUSTED, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+		return refuse(store, p, WEFT_REASON_CERT_UNTRUSTED,
+			      X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
 			      "no trust bundle for the peer's trust domain");
 	if (!verify_chain(store, p, anchors))
 		return 0;
 	if (!is_expected(p->expected, uri))
-		return refuse(store, p, WEFT_REASON_CERT_WRONG_IDENTITY, X509_V_ERR_HOSTNAME_MISMATCH,
-			      "peer has another SPIFFE ID");
+		return refuse(store, p, WEFT_REASON_CERT_WRONG_IDENTITY,
+			      X509_V_ERR_HOSTNAME_MISMATCH, "peer has another SPIFFE ID");
 	memcpy(p->uri, uri, (size_t)len + 1);
 	return 1;
 }
@@ -161,7 +165,8 @@ static size_t hex_decode(const char *s, uint8_t out[static 48])
 /* "<label> <client random> <secret>", in lower-case hex. */
 void peer_keylog(const SSL *ssl, const char *line)
 {
-	static const char client[] = "CLIENT_TRAFFIC_SECRET_0 ", server[] = "SERVER_TRAFFIC_SECRET_0 ";
+	static const char client[] = "CLIENT_TRAFFIC_SECRET_0 ",
+			  server[] = "SERVER_TRAFFIC_SECRET_0 ";
 	struct peer *p = SSL_get_app_data(ssl);
 	bool is_client = !strncmp(line, client, sizeof(client) - 1);
 	const char *secret = strrchr(line, ' ');

@@ -12,13 +12,15 @@
 #include "weft/wire.h"
 
 struct peer {
-	const struct wire_strs *expected; /* the peer must have one of these; NULL: any identity that is trusted */
-	enum weft_reason reason;          /* why its certificate was refused */
-	const char *detail;               /* static text to it, or NULL */
-	char uri[WEFT_SPIFFE_MAX + 1];    /* its SPIFFE ID; set only if the certificate was accepted */
+	const struct wire_strs
+		*expected; /* the peer must have one of these; NULL: any identity that is trusted */
+	enum weft_reason reason;       /* why its certificate was refused */
+	const char *detail;            /* static text to it, or NULL */
+	char uri[WEFT_SPIFFE_MAX + 1]; /* its SPIFFE ID; set only if the certificate was accepted */
 	size_t secret_len;
-	uint8_t client_secret[48], server_secret[48]; /* application traffic secrets, once they are known */
-	unsigned secrets;                 /* bit 0: the client's is there; bit 1: the server's */
+	uint8_t client_secret[48],
+		server_secret[48]; /* application traffic secrets, once they are known */
+	unsigned secrets;          /* bit 0: the client's is there; bit 1: the server's */
 };
 
 #define PEER_SECRETS_ALL 3u
@@ -27,7 +29,7 @@ struct peer {
 struct anchors {
 	struct anchor_set {
 		const char *trust_domain; /* borrowed */
-		STACK_OF(X509) *certs;
+		STACK_OF(X509) * certs;
 	} sets[WEFT_BUNDLE_MAX];
 	size_t n;
 };

@@ -17,12 +17,12 @@
 #define FIRST_VERSION "GLIBC_2.17"
 #endif
 
-#define BIND(ret, name, params, args)                                                                                  \
-	extern __typeof__(name) first_##name;                                                                          \
-	__asm__(".symver first_" #name "," #name "@" FIRST_VERSION);                                                   \
-	ret name params                                                                                                \
-	{                                                                                                              \
-		return first_##name args;                                                                              \
+#define BIND(ret, name, params, args)                                \
+	extern __typeof__(name) first_##name;                        \
+	__asm__(".symver first_" #name "," #name "@" FIRST_VERSION); \
+	ret name params                                              \
+	{                                                            \
+		return first_##name args;                            \
 	}
 
 BIND(void *, dlopen, (const char *file, int mode), (file, mode))
@@ -32,16 +32,17 @@ BIND(int, dladdr, (const void *addr, Dl_info *info), (addr, info))
 /* RTLD_NEXT asks who calls: code of this library, on either side of the wrapper. */
 BIND(void *, dlsym, (void *handle, const char *name), (handle, name))
 
-BIND(int, pthread_once, (pthread_once_t *once, void (*routine)(void)), (once, routine))
-BIND(int, pthread_key_create, (pthread_key_t *key, void (*destructor)(void *)), (key, destructor))
+BIND(int, pthread_once, (pthread_once_t * once, void (*routine)(void)), (once, routine))
+BIND(int, pthread_key_create, (pthread_key_t * key, void (*destructor)(void *)), (key, destructor))
 BIND(int, pthread_key_delete, (pthread_key_t key), (key))
 BIND(void *, pthread_getspecific, (pthread_key_t key), (key))
 BIND(int, pthread_setspecific, (pthread_key_t key, const void *value), (key, value))
-BIND(int, pthread_rwlock_init, (pthread_rwlock_t *lock, const pthread_rwlockattr_t *attr), (lock, attr))
-BIND(int, pthread_rwlock_destroy, (pthread_rwlock_t *lock), (lock))
-BIND(int, pthread_rwlock_rdlock, (pthread_rwlock_t *lock), (lock))
-BIND(int, pthread_rwlock_wrlock, (pthread_rwlock_t *lock), (lock))
-BIND(int, pthread_rwlock_unlock, (pthread_rwlock_t *lock), (lock))
+BIND(int, pthread_rwlock_init, (pthread_rwlock_t * lock, const pthread_rwlockattr_t *attr),
+     (lock, attr))
+BIND(int, pthread_rwlock_destroy, (pthread_rwlock_t * lock), (lock))
+BIND(int, pthread_rwlock_rdlock, (pthread_rwlock_t * lock), (lock))
+BIND(int, pthread_rwlock_wrlock, (pthread_rwlock_t * lock), (lock))
+BIND(int, pthread_rwlock_unlock, (pthread_rwlock_t * lock), (lock))
 
 /* Before 2.33 these were inline functions over __xstat. On 64-bit machines struct stat is the kernel's. */
 static int status(int fd, const char *path, struct stat *st, int flags)

@@ -9,13 +9,13 @@
 #include <stdint.h>
 
 struct flight {
-	int fd;             /* of the step that runs */
-	int error;          /* -errno of the socket, other than -EAGAIN */
+	int fd;    /* of the step that runs */
+	int error; /* -errno of the socket, other than -EAGAIN */
 	bool eof;
-	bool full;          /* the socket took no more: wait for POLLOUT */
-	uint8_t first[3];   /* what the peer's stream begins with */
+	bool full;        /* the socket took no more: wait for POLLOUT */
+	uint8_t first[3]; /* what the peer's stream begins with */
 	unsigned n_first;
-	uint8_t *out;       /* written by OpenSSL; out_sent bytes of it have left */
+	uint8_t *out; /* written by OpenSSL; out_sent bytes of it have left */
 	size_t out_len, out_sent, out_size;
 };
 

@@ -94,7 +94,8 @@ static int fail_socket(struct handshake *h)
 {
 	char text[64];
 
-	return fail(h, WEFT_REASON_HANDSHAKE_FAILED, strerror_r(-h->flight.error, text, sizeof(text)));
+	return fail(h, WEFT_REASON_HANDSHAKE_FAILED,
+		    strerror_r(-h->flight.error, text, sizeof(text)));
 }
 
 /* What OpenSSL's error means to an operator. It has sent the alert already, if one was due. */
@@ -113,7 +114,8 @@ static int fail_ssl(struct handshake *h, unsigned long err)
 		return fail(h, WEFT_REASON_PEER_REFUSED, text);
 	if (code == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
 		return fail(h, WEFT_REASON_NO_CLIENT_CERT, text);
-	return fail(h, WEFT_REASON_HANDSHAKE_FAILED, h->flight.eof ? "peer closed within the handshake" : text);
+	return fail(h, WEFT_REASON_HANDSHAKE_FAILED,
+		    h->flight.eof ? "peer closed within the handshake" : text);
 }
 
 /* SSL_do_handshake did not return 1. */
@@ -183,8 +185,10 @@ void handshake_result(const struct handshake *h, struct handshake_result *r)
 	unsigned len;
 
 	*r = (struct handshake_result){ .weft = false };
-	record_keys_set(h->server ? &r->rx : &r->tx, suite, h->peer.client_secret, h->peer.secret_len);
-	record_keys_set(h->server ? &r->tx : &r->rx, suite, h->peer.server_secret, h->peer.secret_len);
+	record_keys_set(h->server ? &r->rx : &r->tx, suite, h->peer.client_secret,
+			h->peer.secret_len);
+	record_keys_set(h->server ? &r->tx : &r->rx, suite, h->peer.server_secret,
+			h->peer.secret_len);
 	memcpy(r->peer, h->peer.uri, sizeof(r->peer));
 	SSL_get0_alpn_selected(h->ssl, &alpn, &len);
 	r->weft = len == sizeof(WEFT_ALPN) - 1 && !memcmp(alpn, WEFT_ALPN, len);

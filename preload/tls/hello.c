@@ -13,11 +13,11 @@
  * and gives zeros from then on, so that the parser need not look after each byte. */
 struct cursor {
 	const uint8_t *p;
-	size_t n, at;    /* bytes there are; next one */
-	size_t record;   /* bytes of the current record not yet read */
-	size_t message;  /* bytes of the ClientHello not yet read */
-	size_t need;     /* with -EAGAIN: bytes there must be to go on */
-	int stop;        /* 0, -EAGAIN or -EPROTO */
+	size_t n, at;   /* bytes there are; next one */
+	size_t record;  /* bytes of the current record not yet read */
+	size_t message; /* bytes of the ClientHello not yet read */
+	size_t need;    /* with -EAGAIN: bytes there must be to go on */
+	int stop;       /* 0, -EAGAIN or -EPROTO */
 };
 
 static void cursor_stop(struct cursor *c, int err, size_t need)
@@ -33,8 +33,8 @@ static bool header_may_be(const uint8_t *h, size_t n)
 {
 	size_t len = n > 4 ? (size_t)h[3] << 8 | h[4] : 1;
 
-	return (n < 1 || h[0] == RECORD_HANDSHAKE) && (n < 2 || h[1] == 3) && (n < 3 || h[2] <= 4) && len &&
-	       len <= WEFT_RECORD_MAX;
+	return (n < 1 || h[0] == RECORD_HANDSHAKE) && (n < 2 || h[1] == 3) &&
+	       (n < 3 || h[2] <= 4) && len && len <= WEFT_RECORD_MAX;
 }
 
 static void next_record(struct cursor *c)
@@ -114,10 +114,10 @@ static bool parse_hello(struct cursor *c)
 	if (left > HELLO_MAX)
 		cursor_stop(c, -EPROTO, 0);
 	c->message = left;
-	skip(c, 2 + 32);    /* version, random */
-	skip(c, u8(c));     /* session id */
-	skip(c, u16(c));    /* cipher suites */
-	skip(c, u8(c));     /* compression */
+	skip(c, 2 + 32); /* version, random */
+	skip(c, u8(c));  /* session id */
+	skip(c, u16(c)); /* cipher suites */
+	skip(c, u8(c));  /* compression */
 	left = u16(c);
 	while (left >= 4 && !c->stop) {
 		size_t type = u16(c), len = u16(c);

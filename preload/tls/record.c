@@ -62,13 +62,15 @@ static OSSL_PARAM param_bytes(const char *name, const void *bytes, size_t n)
 }
 
 /* HKDF-Expand-Label(secret, label, "", n), RFC 8446 section 7.1. */
-static int expand_label(const struct suite *s, const uint8_t *secret, const char *label, uint8_t *out, size_t n)
+static int expand_label(const struct suite *s, const uint8_t *secret, const char *label,
+			uint8_t *out, size_t n)
 {
 	const struct crypto *c = crypto_get();
 	int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
-		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t)s->digest, 0),
+		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST,
+						 (char *)(uintptr_t)s->digest, 0),
 		param_bytes(OSSL_KDF_PARAM_KEY, secret, s->secret_len),
 		param_bytes(OSSL_KDF_PARAM_PREFIX, "tls13 ", 6),
 		param_bytes(OSSL_KDF_PARAM_LABEL, label, strlen(label)),
@@ -131,7 +133,8 @@ struct record_aead *record_aead_new(void)
 	struct record_aead *a = calloc(1, sizeof(*a));
 
 	if (a)
-		a->tag_param[0] = OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, a->tag, RECORD_TAG);
+		a->tag_param[0] = OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG,
+								    a->tag, RECORD_TAG);
 	return a;
 }
 
@@ -166,7 +169,8 @@ static int aead_begin(struct record_aead *a, const struct record_keys *k, int se
 	const uint8_t *key = NULL;
 
 	if (!a->suite || a->suite != k->suite || memcmp(a->key, k->key, RECORD_KEY_MAX) != 0) {
-		if ((!a->suite || a->suite != k->suite) && aead_choose(a, suite_find(k->suite), seal) < 0)
+		if ((!a->suite || a->suite != k->suite) &&
+		    aead_choose(a, suite_find(k->suite), seal) < 0)
 			return -EIO;
 		a->suite = 0;
 		key = k->key;
@@ -191,8 +195,8 @@ static bool key_is_spent(const struct record_keys *k, enum record_type type)
 }
 
 /* Copies `n` bytes of `iov` from `skip` on and seals them, the content type behind them, where they then lie. */
-static bool seal_gathered(EVP_CIPHER_CTX *ctx, uint8_t type, const struct iovec *iov, size_t skip, size_t n,
-			  uint8_t *out)
+static bool seal_gathered(EVP_CIPHER_CTX *ctx, uint8_t type, const struct iovec *iov, size_t skip,
+			  size_t n, uint8_t *out)
 {
 	size_t done = 0;
 	int len;
@@ -209,8 +213,8 @@ static bool seal_gathered(EVP_CIPHER_CTX *ctx, uint8_t type, const struct iovec 
 }
 
 /* The same from where the bytes are. */
-static bool seal_direct(EVP_CIPHER_CTX *ctx, uint8_t type, const struct iovec *iov, size_t skip, size_t n,
-			uint8_t *out)
+static bool seal_direct(EVP_CIPHER_CTX *ctx, uint8_t type, const struct iovec *iov, size_t skip,
+			size_t n, uint8_t *out)
 {
 	size_t done = 0;
 	int len;
@@ -218,7 +222,8 @@ static bool seal_direct(EVP_CIPHER_CTX *ctx, uint8_t type, const struct iovec *i
 	for (; done < n; iov++) {
 		size_t part = iov->iov_len - skip < n - done ? iov->iov_len - skip : n - done;
 
-		if (part && !EVP_EncryptUpdate(ctx, out + done, &len, (const uint8_t *)iov->iov_base + skip, (int)part))
+		if (part && !EVP_EncryptUpdate(ctx, out + done, &len,
+					       (const uint8_t *)iov->iov_base + skip, (int)part))
 			return false;
 		done += part;
 		skip = 0;
@@ -226,8 +231,8 @@ static bool seal_direct(EVP_CIPHER_CTX *ctx, uint8_t type, const struct iovec *i
 	return EVP_EncryptUpdate(ctx, out + n, &len, &type, 1);
 }
 
-ssize_t record_seal(struct record_aead *a, struct record_keys *k, enum record_type type, const struct iovec *iov,
-		    size_t skip, size_t n, uint8_t *out)
+ssize_t record_seal(struct record_aead *a, struct record_keys *k, enum record_type type,
+		    const struct iovec *iov, size_t skip, size_t n, uint8_t *out)
 {
 	size_t inner = n + 1 + RECORD_TAG;
 	bool ok;
@@ -239,9 +244,12 @@ ssize_t record_seal(struct record_aead *a, struct record_keys *k, enum record_ty
 		return -EKEYEXPIRED;
 	for (; n && skip >= iov->iov_len; iov++)
 		skip -= iov->iov_len;
-	out[0] = RECORD_DATA, out[1] = 3, out[2] = 3, out[3] = (uint8_t)(inner >> 8), out[4] = (uint8_t)inner;
-	ok = aead_begin(a, k, 1) == 0 && EVP_EncryptUpdate(a->ctx, NULL, &len, out, RECORD_HEADER) &&
-	     (n <= GATHER_MAX ? seal_gathered : seal_direct)(a->ctx, type, iov, skip, n, out + RECORD_HEADER) &&
+	out[0] = RECORD_DATA, out[1] = 3, out[2] = 3, out[3] = (uint8_t)(inner >> 8),
+	out[4] = (uint8_t)inner;
+	ok = aead_begin(a, k, 1) == 0 &&
+	     EVP_EncryptUpdate(a->ctx, NULL, &len, out, RECORD_HEADER) &&
+	     (n <= GATHER_MAX ? seal_gathered : seal_direct)(a->ctx, type, iov, skip, n,
+							     out + RECORD_HEADER) &&
 	     EVP_EncryptFinal_ex(a->ctx, out + RECORD_HEADER + n + 1, &len) &&
 	     EVP_CIPHER_CTX_get_params(a->ctx, a->tag_param);
 	if (!ok) {
@@ -278,20 +286,23 @@ static ssize_t inner_parse(const uint8_t *inner, size_t n, uint8_t last, uint8_t
 	return !n && *type != RECORD_DATA ? -EPROTO : (ssize_t)n;
 }
 
-ssize_t record_open(struct record_aead *a, struct record_keys *k, const uint8_t *rec, size_t len, uint8_t *out,
-		    uint8_t *type)
+ssize_t record_open(struct record_aead *a, struct record_keys *k, const uint8_t *rec, size_t len,
+		    uint8_t *out, uint8_t *type)
 {
 	size_t n = len - RECORD_OVERHEAD;
 	const uint8_t *body = rec + RECORD_HEADER;
 	uint8_t end[RECORD_TAG], last;
 	int part;
 
-	if (len < RECORD_OVERHEAD || record_wire_length(rec) != (ssize_t)len || k->seq == UINT64_MAX)
+	if (len < RECORD_OVERHEAD || record_wire_length(rec) != (ssize_t)len ||
+	    k->seq == UINT64_MAX)
 		return -EPROTO;
 	memcpy(a->tag, rec + len - RECORD_TAG, RECORD_TAG);
-	if (aead_begin(a, k, 0) < 0 || !EVP_DecryptUpdate(a->ctx, NULL, &part, rec, RECORD_HEADER) ||
+	if (aead_begin(a, k, 0) < 0 ||
+	    !EVP_DecryptUpdate(a->ctx, NULL, &part, rec, RECORD_HEADER) ||
 	    (n && !EVP_DecryptUpdate(a->ctx, out, &part, body, (int)n)) ||
-	    !EVP_DecryptUpdate(a->ctx, &last, &part, body + n, 1) || !EVP_DecryptFinal_ex(a->ctx, end, &part)) {
+	    !EVP_DecryptUpdate(a->ctx, &last, &part, body + n, 1) ||
+	    !EVP_DecryptFinal_ex(a->ctx, end, &part)) {
 		OPENSSL_cleanse(out, n);
 		ERR_clear_error();
 		return -EBADMSG;

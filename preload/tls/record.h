@@ -48,7 +48,7 @@ ssize_t record_seal(struct record_aead *a, struct record_keys *k, enum record_ty
  * -EPROTO for what is no TLS 1.3 protected record (type 23, version 3.3, length in 17..16640). */
 ssize_t record_wire_length(const uint8_t h[RECORD_HEADER]);
 
-/* Opens one whole record. `out` has room for len - RECORD_OVERHEAD + 1 bytes and may not overlap `rec`.
+/* Opens one whole record. `out` has room for len - RECORD_OVERHEAD bytes and may not overlap `rec`.
  * Returns plaintext bytes (content type and padding removed), *type set, k->seq one more.
  * -EBADMSG when it does not authenticate (nothing of it is left in `out`), -EPROTO. */
 ssize_t record_open(struct record_aead *a, struct record_keys *k, const uint8_t *rec, size_t len, uint8_t *out,

@@ -39,14 +39,14 @@ struct conn {
 	SSL *ssl;
 	int64_t since; /* when the request was due, or made */
 	size_t sent, head_len;
-	long left;     /* bytes of the body still to come; -1 while the head is read */
+	long left; /* bytes of the body still to come; -1 while the head is read */
 	char head[HEAD_MAX];
 };
 
 struct result {
 	uint64_t requests, errors, bytes;
 	int64_t elapsed_us;
-	char error[120]; /* the first one */
+	char error[120];                         /* the first one */
 	uint32_t latency_us[LATENCY_MAX_US + 1]; /* the last one holds all that took longer */
 };
 
@@ -108,7 +108,8 @@ static void failed(struct conn *c, const char *what)
 	unsigned long e = ERR_peek_error();
 
 	if (!result->errors++)
-		snprintf(result->error, sizeof(result->error), "%s: %s", what, e ? ERR_reason_error_string(e) : strerror(errno));
+		snprintf(result->error, sizeof(result->error), "%s: %s", what,
+			 e ? ERR_reason_error_string(e) : strerror(errno));
 	ERR_clear_error();
 	hang_up(c);
 }
@@ -243,8 +244,8 @@ static void completed(struct conn *c)
 static int read_response(struct conn *c)
 {
 	static char body[65536];
-	ssize_t n = c->left < 0 ? take(c, c->head + c->head_len, HEAD_MAX - 1 - c->head_len) :
-				  take(c, body, sizeof(body));
+	ssize_t n = c->left < 0 ? take(c, c->head + c->head_len, HEAD_MAX - 1 - c->head_len)
+				: take(c, body, sizeof(body));
 
 	if (n <= 0) {
 		if (n < 0 && errno == EAGAIN)
@@ -270,7 +271,10 @@ static int read_response(struct conn *c)
 static void advance(struct conn *c)
 {
 	static int (*const steps[])(struct conn *) = {
-		[CONNECTING] = connected, [SHAKING] = shake, [WRITING] = write_request, [READING] = read_response,
+		[CONNECTING] = connected,
+		[SHAKING] = shake,
+		[WRITING] = write_request,
+		[READING] = read_response,
 	};
 	static const char *const names[] = { "idle", "connect", "handshake", "write", "read" };
 	int r = 1;
@@ -317,7 +321,8 @@ static void start_due(struct conn *conns, int n)
 			continue;
 		begin(&conns[i], opt.rate ? due_next : now_us());
 		if (opt.rate)
-			due_next = began + (int64_t)((double)++due_sent * 1e6 * opt.processes / opt.rate);
+			due_next = began +
+				   (int64_t)((double)++due_sent * 1e6 * opt.processes / opt.rate);
 	}
 	if (!opt.rate || armed == due_next || due_next <= now)
 		return;
@@ -366,7 +371,8 @@ static void make_tls(void)
 	SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, NULL);
 	if (!SSL_CTX_set_ciphersuites(tls, "TLS_AES_128_GCM_SHA256") ||
 	    !SSL_CTX_use_certificate_chain_file(tls, opt.cert) ||
-	    !SSL_CTX_use_PrivateKey_file(tls, opt.key, SSL_FILETYPE_PEM) || !SSL_CTX_load_verify_file(tls, opt.ca)) {
+	    !SSL_CTX_use_PrivateKey_file(tls, opt.key, SSL_FILETYPE_PEM) ||
+	    !SSL_CTX_load_verify_file(tls, opt.ca)) {
 		ERR_print_errors_fp(stderr);
 		exit(1);
 	}
@@ -426,10 +432,12 @@ static void report(const struct result *all, int n)
 		if (all[i].elapsed_us > 0)
 			per_second += (double)all[i].requests * 1e6 / (double)all[i].elapsed_us;
 	}
-	printf("{\"requests\": %lu, \"errors\": %lu, \"bytes\": %lu, \"per_second\": %.1f, \"p50_us\": %lu, \"p99_us\": %lu, "
+	printf("{\"requests\": %lu, \"errors\": %lu, \"bytes\": %lu, \"per_second\": %.1f, "
+	       "\"p50_us\": %lu, \"p99_us\": %lu, "
 	       "\"error\": \"%s\"}\n",
 	       (unsigned long)requests, (unsigned long)errors, (unsigned long)bytes, per_second,
-	       (unsigned long)percentile(all, n, requests, 0.5), (unsigned long)percentile(all, n, requests, 0.99), error);
+	       (unsigned long)percentile(all, n, requests, 0.5),
+	       (unsigned long)percentile(all, n, requests, 0.99), error);
 }
 
 static void parse(int argc, char **argv)
@@ -439,28 +447,48 @@ static void parse(int argc, char **argv)
 
 	while ((o = getopt(argc, argv, "t:c:d:r:niC:K:A:")) != -1) {
 		switch (o) {
-		case 't': opt.processes = atoi(optarg); break;
-		case 'c': opt.connections = atoi(optarg); break;
-		case 'd': opt.seconds = atof(optarg); break;
-		case 'r': opt.rate = atof(optarg); break;
-		case 'n': opt.fresh = true; break;
-		case 'i': opt.idle = true; break;
-		case 'C': opt.cert = optarg; break;
-		case 'K': opt.key = optarg; break;
-		case 'A': opt.ca = optarg; break;
-		default: exit(2);
+		case 't':
+			opt.processes = atoi(optarg);
+			break;
+		case 'c':
+			opt.connections = atoi(optarg);
+			break;
+		case 'd':
+			opt.seconds = atof(optarg);
+			break;
+		case 'r':
+			opt.rate = atof(optarg);
+			break;
+		case 'n':
+			opt.fresh = true;
+			break;
+		case 'i':
+			opt.idle = true;
+			break;
+		case 'C':
+			opt.cert = optarg;
+			break;
+		case 'K':
+			opt.key = optarg;
+			break;
+		case 'A':
+			opt.ca = optarg;
+			break;
+		default:
+			exit(2);
 		}
 	}
-	if (argc - optind != 3 || opt.processes < 1 || opt.processes > PROCESSES_MAX || opt.connections < opt.processes ||
-	    (opt.cert && (!opt.key || !opt.ca))) {
+	if (argc - optind != 3 || opt.processes < 1 || opt.processes > PROCESSES_MAX ||
+	    opt.connections < opt.processes || (opt.cert && (!opt.key || !opt.ca))) {
 		fprintf(stderr, "usage: load [options] host port path; see the head of load.c\n");
 		exit(2);
 	}
 	if (getaddrinfo(argv[optind], argv[optind + 1], &hints, &opt.to))
 		die("host");
 	opt.request_len = (size_t)snprintf(opt.request, sizeof(opt.request),
-					   "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: %s\r\n\r\n", argv[optind + 2],
-					   argv[optind], opt.fresh ? "close" : "keep-alive");
+					   "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: %s\r\n\r\n",
+					   argv[optind + 2], argv[optind],
+					   opt.fresh ? "close" : "keep-alive");
 	if (opt.request_len >= sizeof(opt.request))
 		exit(2);
 }
@@ -471,7 +499,8 @@ int main(int argc, char **argv)
 	int failures = 0, status;
 
 	parse(argc, argv);
-	all = mmap(NULL, sizeof(*all) * PROCESSES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	all = mmap(NULL, sizeof(*all) * PROCESSES_MAX, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (all == MAP_FAILED)
 		die("mmap");
 	result = all;

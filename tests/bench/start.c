@@ -23,7 +23,8 @@ static double run(char *program, char *preload)
 	int status;
 	pid_t child;
 
-	if (posix_spawn(&child, program, NULL, NULL, argv, envp) || waitpid(child, &status, 0) < 0 || status) {
+	if (posix_spawn(&child, program, NULL, NULL, argv, envp) ||
+	    waitpid(child, &status, 0) < 0 || status) {
 		fprintf(stderr, "start: %s does not run\n", program);
 		exit(1);
 	}

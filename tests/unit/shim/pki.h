@@ -20,11 +20,12 @@ struct pki_ca {
 };
 
 struct pki_leaf {
-	const char *san;    /* as OpenSSL's configuration has it: "URI:spiffe://..." ; NULL: no such extension */
-	const char *eku;    /* NULL: both */
-	const char *usage;  /* NULL: digitalSignature */
-	const char *basic;  /* NULL: CA:FALSE */
-	long from, until;   /* seconds from now; both 0: an hour either way */
+	const char *
+		san; /* as OpenSSL's configuration has it: "URI:spiffe://..." ; NULL: no such extension */
+	const char *eku;   /* NULL: both */
+	const char *usage; /* NULL: digitalSignature */
+	const char *basic; /* NULL: CA:FALSE */
+	long from, until;  /* seconds from now; both 0: an hour either way */
 };
 
 static inline void pki_extension(X509 *cert, X509 *issuer, int nid, const char *value)
@@ -47,8 +48,8 @@ static inline X509 *pki_blank(const char *name, EVP_PKEY *key, long from, long u
 	ASN1_INTEGER_set(X509_get_serialNumber(cert), serial++);
 	X509_gmtime_adj(X509_getm_notBefore(cert), from ? from : -3600);
 	X509_gmtime_adj(X509_getm_notAfter(cert), until ? until : 3600);
-	X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1,
-				   0);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC,
+				   (const unsigned char *)name, -1, -1, 0);
 	return cert;
 }
 
@@ -78,8 +79,10 @@ static inline X509 *pki_sign(const struct pki_ca *ca, EVP_PKEY *key, const struc
 	X509 *cert = pki_blank("leaf", key, l->from, l->until);
 
 	X509_set_issuer_name(cert, X509_get_subject_name(ca->cert));
-	pki_extension(cert, ca->cert, NID_basic_constraints, l->basic ? l->basic : "critical,CA:FALSE");
-	pki_extension(cert, ca->cert, NID_key_usage, l->usage ? l->usage : "critical,digitalSignature");
+	pki_extension(cert, ca->cert, NID_basic_constraints,
+		      l->basic ? l->basic : "critical,CA:FALSE");
+	pki_extension(cert, ca->cert, NID_key_usage,
+		      l->usage ? l->usage : "critical,digitalSignature");
 	pki_extension(cert, ca->cert, NID_ext_key_usage, l->eku ? l->eku : "serverAuth,clientAuth");
 	if (l->san)
 		pki_extension(cert, ca->cert, NID_subject_alt_name, l->san);
@@ -117,11 +120,12 @@ struct pki_identity {
 	size_t len;
 };
 
-static inline struct pki_identity pki_encode(const char *uri, const char *td, X509 *leaf, const struct pki_ca *cas,
-					     unsigned n)
+static inline struct pki_identity pki_encode(const char *uri, const char *td, X509 *leaf,
+					     const struct pki_ca *cas, unsigned n)
 {
 	struct wire_bin chain[WEFT_CHAIN_MAX];
-	struct wire_anchor anchor = { .trust_domain = wire_str_of(td), .der = pki_der(cas[0].cert) };
+	struct wire_anchor anchor = { .trust_domain = wire_str_of(td),
+				      .der = pki_der(cas[0].cert) };
 	struct wire_inbound inbound = { .mtls = 3 };
 	struct wire_identity w = { .spiffe = wire_str_of(uri), .inbound = &inbound };
 	struct pki_identity out;
@@ -133,7 +137,8 @@ static inline struct pki_identity pki_encode(const char *uri, const char *td, X5
 	w.chain.n = n;
 	w.bundle.v = &anchor;
 	w.bundle.n = 1;
-	assert(wire_encode(&wire_schema_identity, &w, WEFT_IDENTITY_HALF, &out.bytes, &out.len) == 0);
+	assert(wire_encode(&wire_schema_identity, &w, WEFT_IDENTITY_HALF, &out.bytes, &out.len) ==
+	       0);
 	for (unsigned i = 0; i < n; i++)
 		OPENSSL_free((void *)(uintptr_t)chain[i].p);
 	OPENSSL_free((void *)(uintptr_t)anchor.der.p);

@@ -16,14 +16,16 @@
 #define WEB "spiffe://cluster.local/ns/default/sa/web"
 
 static struct {
-	struct pki_ca ca[2], other, twin; /* root and intermediate; a stranger, one of them with the same name */
+	struct pki_ca ca[2], other,
+		twin; /* root and intermediate; a stranger, one of them with the same name */
 	struct identity *orders, *web;
 } fixture;
 
 static int setup(void **state)
 {
 	(void)state;
-	assert_non_null(keypair_get()); /* before OpenSSL's first allocation of the test: the vault is then in force */
+	assert_non_null(
+		keypair_get()); /* before OpenSSL's first allocation of the test: the vault is then in force */
 	fixture.ca[0] = pki_ca("root", NULL);
 	fixture.ca[1] = pki_ca("intermediate", &fixture.ca[0]);
 	fixture.other = pki_ca("another root", NULL);
@@ -70,7 +72,7 @@ struct foreign {
 	SSL *ssl;
 	X509 *leaf;
 	EVP_PKEY *key;
-	int r;      /* of its last SSL_do_handshake */
+	int r;           /* of its last SSL_do_handshake */
 	char error[160]; /* why it failed */
 };
 
@@ -81,13 +83,14 @@ static int trust_all(int ok, X509_STORE_CTX *store)
 }
 
 /* `leaf` NULL: no certificate. `suites` NULL: the default. */
-static void foreign_start(struct foreign *f, bool server, const struct pki_ca *ca, const struct pki_leaf *leaf, int fd,
-			  const char *suites)
+static void foreign_start(struct foreign *f, bool server, const struct pki_ca *ca,
+			  const struct pki_leaf *leaf, int fd, const char *suites)
 {
 	*f = (struct foreign){ .ctx = SSL_CTX_new(TLS_method()), .key = EVP_EC_gen("P-256") };
 	if (leaf) {
 		f->leaf = pki_sign(ca, f->key, leaf);
-		assert_true(SSL_CTX_use_certificate(f->ctx, f->leaf) && SSL_CTX_use_PrivateKey(f->ctx, f->key));
+		assert_true(SSL_CTX_use_certificate(f->ctx, f->leaf) &&
+			    SSL_CTX_use_PrivateKey(f->ctx, f->key));
 		if (ca == &fixture.ca[1])
 			assert_true(SSL_CTX_add1_chain_cert(f->ctx, ca->cert));
 	}
@@ -122,7 +125,8 @@ static void foreign_step(struct foreign *f)
 	f->r = SSL_do_handshake(f->ssl);
 	e = SSL_get_error(f->ssl, f->r);
 	if (f->r != 1 && e != SSL_ERROR_WANT_READ && e != SSL_ERROR_WANT_WRITE)
-		snprintf(f->error, sizeof(f->error), "%s", ERR_reason_error_string(ERR_peek_error()));
+		snprintf(f->error, sizeof(f->error), "%s",
+			 ERR_reason_error_string(ERR_peek_error()));
 }
 
 /* The alert that our refusal sent it: a client has already finished, and reads it. */
@@ -132,7 +136,8 @@ static const char *foreign_error(struct foreign *f)
 
 	foreign_step(f);
 	if (f->r == 1 && SSL_read(f->ssl, &byte, 1) <= 0)
-		snprintf(f->error, sizeof(f->error), "%s", ERR_reason_error_string(ERR_peek_error()));
+		snprintf(f->error, sizeof(f->error), "%s",
+			 ERR_reason_error_string(ERR_peek_error()));
 	return f->error;
 }
 
@@ -257,7 +262,8 @@ static void partial_sends(void **state)
 	assert_int_equal(handshake_step(c, fd[0]), -EAGAIN);
 	assert_int_equal(handshake_wants(c), POLLOUT);
 	while (left > 0)
-		left -= recv(fd[1], fill, left < (ssize_t)sizeof(fill) ? (size_t)left : sizeof(fill), 0);
+		left -= recv(fd[1], fill,
+			     left < (ssize_t)sizeof(fill) ? (size_t)left : sizeof(fill), 0);
 	assert_int_equal(run_both(c, fd[0], s, fd[1], &r), 0);
 	assert_int_equal(r, 0);
 	handshake_free(c), handshake_free(s);
@@ -290,7 +296,9 @@ static uint8_t our_read(struct our_end *o, uint8_t *out, ssize_t *n)
 	assert_int_equal(recv(o->fd, wire, RECORD_HEADER, MSG_WAITALL), RECORD_HEADER);
 	len = record_wire_length(wire);
 	assert_true(len > 0);
-	assert_int_equal(recv(o->fd, wire + RECORD_HEADER, (size_t)len - RECORD_HEADER, MSG_WAITALL), len - RECORD_HEADER);
+	assert_int_equal(
+		recv(o->fd, wire + RECORD_HEADER, (size_t)len - RECORD_HEADER, MSG_WAITALL),
+		len - RECORD_HEADER);
 	*n = record_open(o->aead, &o->rx, wire, (size_t)len, out, &type);
 	assert_true(*n >= 0);
 	return type;
@@ -366,7 +374,8 @@ static void exchange(struct handshake *h, int fd, SSL *ssl)
 
 static const char *const suites[] = { "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
 				      "TLS_CHACHA20_POLY1305_SHA256" };
-static const struct pki_leaf good_orders = { .san = "URI:" ORDERS }, good_web = { .san = "URI:" WEB };
+static const struct pki_leaf good_orders = { .san = "URI:" ORDERS },
+			     good_web = { .san = "URI:" WEB };
 
 static void client_with_openssl_server(void **state)
 {
@@ -388,7 +397,8 @@ static void client_with_openssl_server(void **state)
 		assert_false(r.weft); /* it selected no ALPN: acceptable */
 		assert_int_equal(r.tx.suite, 0x1301 + i);
 		assert_string_equal(r.peer, ORDERS);
-		assert_string_equal(SSL_get_servername(f.ssl, TLSEXT_NAMETYPE_host_name), "orders.default");
+		assert_string_equal(SSL_get_servername(f.ssl, TLSEXT_NAMETYPE_host_name),
+				    "orders.default");
 		exchange(h, fd[0], f.ssl);
 		handshake_free(h);
 		foreign_done(&f);
@@ -443,7 +453,8 @@ static void server_with_openssl_client(void **state)
 		handshake_result(h, &r);
 		assert_false(r.weft);
 		assert_string_equal(r.peer, WEB);
-		assert_int_equal(sk_X509_num(SSL_get_peer_cert_chain(f.ssl)), 2); /* our intermediate is sent */
+		assert_int_equal(sk_X509_num(SSL_get_peer_cert_chain(f.ssl)),
+				 2); /* our intermediate is sent */
 		exchange(h, fd[0], f.ssl);
 		handshake_free(h);
 		foreign_done(&f);
@@ -457,28 +468,76 @@ struct bad {
 	struct pki_leaf leaf;
 	enum weft_reason reason;
 	int err;
-	const char *alert; /* what the peer's OpenSSL says of the alert it got */
+	const char *alert;           /* what the peer's OpenSSL says of the alert it got */
 	const struct pki_ca *signer; /* NULL: ours */
 };
 
 static const struct bad bad_peers[] = {
-	{ { .san = "URI:" ORDERS }, WEFT_REASON_CERT_UNTRUSTED, -ECONNRESET, "alert unknown ca", &fixture.other },
-	{ { .san = "URI:" ORDERS }, WEFT_REASON_CERT_UNTRUSTED, -ECONNRESET, "alert decrypt error", &fixture.twin },
-	{ { .san = "URI:" ORDERS, .until = -10 }, WEFT_REASON_CERT_EXPIRED, -ECONNRESET, "alert certificate expired", NULL },
-	{ { .san = "URI:" ORDERS, .from = 600 }, WEFT_REASON_CERT_EXPIRED, -ECONNRESET, "alert bad certificate", NULL },
-	{ { .san = NULL }, WEFT_REASON_CERT_NO_IDENTITY, -ECONNRESET, "alert bad certificate", NULL },
-	{ { .san = "DNS:orders" }, WEFT_REASON_CERT_NO_IDENTITY, -ECONNRESET, "alert bad certificate", NULL },
-	{ { .san = "URI:" ORDERS ",URI:" WEB }, WEFT_REASON_CERT_NO_IDENTITY, -ECONNRESET, "alert bad certificate", NULL },
-	{ { .san = "URI:https://orders" }, WEFT_REASON_CERT_NO_IDENTITY, -ECONNRESET, "alert bad certificate", NULL },
-	{ { .san = "URI:spiffe://cluster.local/orders" }, WEFT_REASON_CERT_NO_IDENTITY, -ECONNRESET, "bad certificate", NULL },
-	{ { .san = "URI:" ORDERS, .basic = "critical,CA:TRUE" }, WEFT_REASON_CERT_NO_IDENTITY, -ECONNRESET,
-	  "alert bad certificate", NULL },
-	{ { .san = "URI:" ORDERS, .usage = "critical,digitalSignature,keyCertSign" }, WEFT_REASON_CERT_NO_IDENTITY,
-	  -ECONNRESET, "alert bad certificate", NULL },
-	{ { .san = "URI:" ORDERS, .eku = "codeSigning" }, WEFT_REASON_CERT_UNTRUSTED, -ECONNRESET,
-	  "alert unsupported certificate", NULL },
-	{ { .san = "URI:spiffe://elsewhere/ns/default/sa/orders" }, WEFT_REASON_CERT_UNTRUSTED, -ECONNRESET,
-	  "alert unknown ca", NULL },
+	{ { .san = "URI:" ORDERS },
+	  WEFT_REASON_CERT_UNTRUSTED,
+	  -ECONNRESET,
+	  "alert unknown ca",
+	  &fixture.other },
+	{ { .san = "URI:" ORDERS },
+	  WEFT_REASON_CERT_UNTRUSTED,
+	  -ECONNRESET,
+	  "alert decrypt error",
+	  &fixture.twin },
+	{ { .san = "URI:" ORDERS, .until = -10 },
+	  WEFT_REASON_CERT_EXPIRED,
+	  -ECONNRESET,
+	  "alert certificate expired",
+	  NULL },
+	{ { .san = "URI:" ORDERS, .from = 600 },
+	  WEFT_REASON_CERT_EXPIRED,
+	  -ECONNRESET,
+	  "alert bad certificate",
+	  NULL },
+	{ { .san = NULL },
+	  WEFT_REASON_CERT_NO_IDENTITY,
+	  -ECONNRESET,
+	  "alert bad certificate",
+	  NULL },
+	{ { .san = "DNS:orders" },
+	  WEFT_REASON_CERT_NO_IDENTITY,
+	  -ECONNRESET,
+	  "alert bad certificate",
+	  NULL },
+	{ { .san = "URI:" ORDERS ",URI:" WEB },
+	  WEFT_REASON_CERT_NO_IDENTITY,
+	  -ECONNRESET,
+	  "alert bad certificate",
+	  NULL },
+	{ { .san = "URI:https://orders" },
+	  WEFT_REASON_CERT_NO_IDENTITY,
+	  -ECONNRESET,
+	  "alert bad certificate",
+	  NULL },
+	{ { .san = "URI:spiffe://cluster.local/orders" },
+	  WEFT_REASON_CERT_NO_IDENTITY,
+	  -ECONNRESET,
+	  "bad certificate",
+	  NULL },
+	{ { .san = "URI:" ORDERS, .basic = "critical,CA:TRUE" },
+	  WEFT_REASON_CERT_NO_IDENTITY,
+	  -ECONNRESET,
+	  "alert bad certificate",
+	  NULL },
+	{ { .san = "URI:" ORDERS, .usage = "critical,digitalSignature,keyCertSign" },
+	  WEFT_REASON_CERT_NO_IDENTITY,
+	  -ECONNRESET,
+	  "alert bad certificate",
+	  NULL },
+	{ { .san = "URI:" ORDERS, .eku = "codeSigning" },
+	  WEFT_REASON_CERT_UNTRUSTED,
+	  -ECONNRESET,
+	  "alert unsupported certificate",
+	  NULL },
+	{ { .san = "URI:spiffe://elsewhere/ns/default/sa/orders" },
+	  WEFT_REASON_CERT_UNTRUSTED,
+	  -ECONNRESET,
+	  "alert unknown ca",
+	  NULL },
 };
 #define BAD_PEERS (sizeof(bad_peers) / sizeof(*bad_peers))
 
@@ -494,8 +553,11 @@ static void refused(struct handshake *h, int fd, struct foreign *f, const struct
 
 static void client_refuses(void **state)
 {
-	static const struct bad wrong = { { .san = "URI:" WEB }, WEFT_REASON_CERT_WRONG_IDENTITY, -EACCES,
-					  "alert bad certificate", NULL };
+	static const struct bad wrong = { { .san = "URI:" WEB },
+					  WEFT_REASON_CERT_WRONG_IDENTITY,
+					  -EACCES,
+					  "alert bad certificate",
+					  NULL };
 
 	(void)state;
 	for (size_t i = 0; i <= BAD_PEERS; i++) {
@@ -507,7 +569,8 @@ static void client_refuses(void **state)
 		int fd[2];
 
 		pair(fd);
-		foreign_start(&f, true, b->signer ? b->signer : &fixture.ca[1], &b->leaf, fd[1], NULL);
+		foreign_start(&f, true, b->signer ? b->signer : &fixture.ca[1], &b->leaf, fd[1],
+			      NULL);
 		refused(h, fd[0], &f, b);
 		handshake_free(h);
 		foreign_done(&f);
@@ -517,7 +580,8 @@ static void client_refuses(void **state)
 
 static void server_refuses(void **state)
 {
-	static const struct bad none = { .reason = WEFT_REASON_NO_CLIENT_CERT, .err = -ECONNRESET,
+	static const struct bad none = { .reason = WEFT_REASON_NO_CLIENT_CERT,
+					 .err = -ECONNRESET,
 					 .alert = "alert certificate required" };
 
 	(void)state;
@@ -528,8 +592,8 @@ static void server_refuses(void **state)
 		int fd[2];
 
 		pair(fd);
-		foreign_start(&f, false, b->signer ? b->signer : &fixture.ca[1], b == &none ? NULL : &b->leaf, fd[1],
-			      NULL);
+		foreign_start(&f, false, b->signer ? b->signer : &fixture.ca[1],
+			      b == &none ? NULL : &b->leaf, fd[1], NULL);
 		refused(h, fd[0], &f, b);
 		handshake_free(h);
 		foreign_done(&f);
@@ -551,24 +615,28 @@ static void no_tls_at_all(void **state)
 		{ "\0\0\0\0\0\0\0\0\0\0\0\0", 12, WEFT_REASON_NOT_TLS },
 		{ "abc", 3, WEFT_REASON_NOT_TLS },
 		{ "\x16\x03\x01\x00\x10garbage in here!", 21, WEFT_REASON_HANDSHAKE_FAILED },
-		{ "\x16\x03\x01\x02", 4, WEFT_REASON_HANDSHAKE_FAILED }, /* half a header, then the end */
+		{ "\x16\x03\x01\x02", 4,
+		  WEFT_REASON_HANDSHAKE_FAILED }, /* half a header, then the end */
 		{ "", 0, WEFT_REASON_HANDSHAKE_FAILED },
 		{ "\x15\x03\x03\x00\x02\x02\x28", 7, WEFT_REASON_HANDSHAKE_FAILED },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < 2 * sizeof(streams) / sizeof(*streams); i++) {
-		struct handshake *h = i % 2 ? our_client(NULL) : handshake_new_server(fixture.orders);
+		struct handshake *h =
+			i % 2 ? our_client(NULL) : handshake_new_server(fixture.orders);
 		int fd[2], r = -EAGAIN;
 
 		pair(fd);
 		if (streams[i / 2].n)
-			assert_int_equal(send(fd[1], streams[i / 2].bytes, streams[i / 2].n, 0), streams[i / 2].n);
+			assert_int_equal(send(fd[1], streams[i / 2].bytes, streams[i / 2].n, 0),
+					 streams[i / 2].n);
 		shutdown(fd[1], SHUT_WR);
 		for (int n = 0; n < 5 && r == -EAGAIN; n++)
 			r = handshake_step(h, fd[0]);
 		if (handshake_reason(h) != streams[i / 2].reason)
-			fail_msg("stream %zu, %s: %s", i / 2, i % 2 ? "client" : "server", handshake_detail(h));
+			fail_msg("stream %zu, %s: %s", i / 2, i % 2 ? "client" : "server",
+				 handshake_detail(h));
 		assert_int_equal(r, -reason_errno(streams[i / 2].reason));
 		assert_true(handshake_detail(h)[0]);
 		handshake_free(h);

@@ -101,7 +101,8 @@ static size_t respread(const uint8_t *in, size_t n, size_t piece, uint8_t *out)
 static void several_records(void **state)
 {
 	static uint8_t b[2048], spread[2048 * 6];
-	size_t n = client_hello(WEFT_ALPN_WIRE, sizeof(WEFT_ALPN_WIRE) - 1, false, b, sizeof(b)), need;
+	size_t n = client_hello(WEFT_ALPN_WIRE, sizeof(WEFT_ALPN_WIRE) - 1, false, b, sizeof(b)),
+	       need;
 
 	(void)state;
 	for (size_t piece = 1; piece < n; piece += piece < 10 ? 1 : 37) {
@@ -134,11 +135,13 @@ static void not_tls(void **state)
 	assert_int_equal(peek("SSH-2.0-x\r\n", 11), 0);
 	assert_int_equal(peek("\x16X", 2), 0);
 	assert_int_equal(peek("\x16\x03\x09", 3), 0);
-	assert_int_equal(peek("\x16\x03\x01\x00\x00", 5), 0);         /* an empty record */
-	assert_int_equal(peek("\x16\x03\x01\x40\x01", 5), 0);         /* a record that is too long */
-	assert_int_equal(peek("\x16\x03\x01\x01\x00\x02", 6), 0);     /* a ServerHello */
-	assert_int_equal(peek("\x16\x03\x01\x01\x00\x01\x01\x00\x00", 9), 0); /* 64 KiB of ClientHello */
-	assert_int_equal(peek("\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03\x15\x03\x01", 13), 0); /* ends too early */
+	assert_int_equal(peek("\x16\x03\x01\x00\x00", 5), 0);     /* an empty record */
+	assert_int_equal(peek("\x16\x03\x01\x40\x01", 5), 0);     /* a record that is too long */
+	assert_int_equal(peek("\x16\x03\x01\x01\x00\x02", 6), 0); /* a ServerHello */
+	assert_int_equal(peek("\x16\x03\x01\x01\x00\x01\x01\x00\x00", 9),
+			 0); /* 64 KiB of ClientHello */
+	assert_int_equal(peek("\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03\x15\x03\x01", 13),
+			 0);                                          /* ends too early */
 	assert_int_equal(peek("\x15\x03\x01\x00\x02\x01\x00", 7), 0); /* an alert */
 	assert_int_equal(peek("\x80\x2e\x01\x00\x02", 5), 0);         /* SSLv2 */
 }
@@ -147,7 +150,8 @@ static void not_tls(void **state)
 static void mutations(void **state)
 {
 	uint8_t b[2048], *m;
-	size_t n = client_hello(WEFT_AND_HTTP, sizeof(WEFT_AND_HTTP) - 1, false, b, sizeof(b)), need;
+	size_t n = client_hello(WEFT_AND_HTTP, sizeof(WEFT_AND_HTTP) - 1, false, b, sizeof(b)),
+	       need;
 	unsigned seed = 1;
 
 	(void)state;
@@ -184,8 +188,9 @@ static void alerts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(offers),  cmocka_unit_test(prefixes),  cmocka_unit_test(several_records),
-		cmocka_unit_test(not_tls), cmocka_unit_test(mutations), cmocka_unit_test(alerts),
+		cmocka_unit_test(offers),          cmocka_unit_test(prefixes),
+		cmocka_unit_test(several_records), cmocka_unit_test(not_tls),
+		cmocka_unit_test(mutations),       cmocka_unit_test(alerts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,14 +95,16 @@ static struct pki_identity encode(const struct wire_identity *w)
 {
 	struct pki_identity e;
 
-	assert_int_equal(wire_encode(&wire_schema_identity, w, WEFT_IDENTITY_HALF, &e.bytes, &e.len), 0);
+	assert_int_equal(
+		wire_encode(&wire_schema_identity, w, WEFT_IDENTITY_HALF, &e.bytes, &e.len), 0);
 	return e;
 }
 
 static void wrong_form(void **state)
 {
 	uint8_t junk[64] = { 0x30, 0x3e }, *large = calloc(1, WEFT_CERT_MAX + 1);
-	struct wire_bin many[WEFT_CHAIN_MAX + 1], der = pki_der(ca.cert), trailing = { malloc(der.n + 1), der.n + 1 };
+	struct wire_bin many[WEFT_CHAIN_MAX + 1], der = pki_der(ca.cert),
+						  trailing = { malloc(der.n + 1), der.n + 1 };
 	struct wire_anchor anchors[WEFT_BUNDLE_MAX + 1];
 	struct wire_identity w = { .spiffe = wire_str_of(URI) };
 
