@@ -13,8 +13,6 @@
 #include "sys/clock.h"
 #include "sys/sys.h"
 
-#define WAIT_SMALL 512 /* bytes that every receive buffer holds */
-
 static int64_t earlier(int64_t a, int64_t b)
 {
 	return a < b ? a : b;
@@ -75,19 +73,12 @@ static ssize_t wait_for(int fd, size_t need)
 	return n;
 }
 
-/* The same until what the session lacks is there, or as much of it as a small receive buffer takes. */
-static int wait_bytes(struct conn *c, int fd)
+/* The same for the next bytes of a record. To wait for all of it could be to wait for ever: a small receive buffer takes a
+ * part only. */
+static int wait_bytes(int fd)
 {
-	size_t need = session_need(c->session);
-	int size = 0;
-	socklen_t len = sizeof(size);
-	ssize_t n;
+	ssize_t n = wait_for(fd, 1);
 
-	if (need > WAIT_SMALL) {
-		sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVBUF, (long)&size, (long)&len, 0);
-		need = (size_t)size / 4 < need ? (size_t)size / 4 : need;
-	}
-	n = wait_for(fd, need < RECORD_HEADER ? RECORD_HEADER : need);
 	return n < 0 ? (int)n : 0;
 }
 
@@ -124,7 +115,7 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 		if (!n && session_ready(c->session, &c->aead, fd))
 			return 0; /* recv(2) of nothing waits for something all the same */
 		if (c->waits && !done && !(flags & MSG_DONTWAIT) && session_is_dry(c->session)) {
-			r = wait_bytes(c, fd);
+			r = wait_bytes(fd);
 			if (r < 0)
 				break;
 			if (conn_state(c) != CONN_OPEN) /* closed meanwhile: the number may be another file's */
@@ -148,7 +139,7 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 		c->waits = block_may(fd, flags);
 		if (!c->waits)
 			break;
-		w = done ? block_wait_once(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO)) : wait_bytes(c, fd);
+		w = done ? block_wait_once(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO)) : wait_bytes(fd);
 		if (w < 0) {
 			r = w;
 			break;

@@ -172,7 +172,9 @@ int life_close(int fd)
 	bool ok;
 	int saved = errno;
 
-	if (word == SLOT_UNKNOWN || !is_ours())
+	if (word == SLOT_PASS) /* the same in every child */
+		table_swap(fd, SLOT_UNKNOWN, &ok);
+	if (word <= SLOT_PASS || !is_ours())
 		return sys.close(fd) < 0 ? -errno : 0;
 	if (word == SLOT_LISTENER)
 		mesh_unlisten(fd);

@@ -97,6 +97,8 @@ HOOK_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	conn_put(c);
 	if (r != CONDUIT_PASS)
 		return (int)hook_result(r, saved);
+	if (!c)
+		life_born(fd, SLOT_PASS);
 	errno = saved;
 	return sys.connect(fd, addr, len);
 }

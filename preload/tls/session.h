@@ -25,12 +25,13 @@ struct session {
 	struct record_keys rx, tx;
 	int error;               /* sticky -errno; what came before it is still delivered */
 	enum weft_reason reason; /* why */
+	bool told;               /* session_unread() gave a number that was not read yet */
 	bool moved;              /* session_move() took everything: callers look for the new one */
 	bool rx_eof;             /* the peer's close_notify came */
 	bool rx_shut;            /* the program shut the reading side: an end is no truncation */
 	bool tx_closed;          /* ours is sent */
 	bool tx_rekey;           /* the peer asked for a KeyUpdate of ours */
-	uint32_t lowat;          /* SO_RCVLOWAT in force */
+	uint32_t lowat;          /* SO_RCVLOWAT on the socket */
 	uint32_t rx_have;        /* bytes of an incomplete record at the start of rx_block */
 	uint32_t plain_off, plain_end; /* undelivered plaintext in rx_block, from SESSION_PLAIN */
 	uint32_t tx_off, tx_end; /* the rest of a record that the socket took in part, in tx_block */
@@ -59,11 +60,9 @@ ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const st
 ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
 		     int flags);
 
-/* Would a read return something (data, EOF, error) now? If not, SO_RCVLOWAT is set so that the kernel says "readable" no
- * sooner than when it would. */
+/* Would a read return something (data, EOF, error) now? If not, the socket is emptied of what there is of a record, so that
+ * the kernel says "readable" only when more has come. */
 bool session_ready(struct session *s, struct session_aead *a, int fd);
-/* Bytes the kernel must hold before a read can return something; for a blocking wait. At least 1. */
-size_t session_need(struct session *s);
 int session_set_lowat(struct session *s, int fd, uint32_t lowat); /* no call if it is so already */
 /* Nothing of the session itself answers a read: no plaintext, end or error. A hint, taken without the lock. */
 static inline bool session_is_dry(const struct session *s)

@@ -309,11 +309,9 @@ static size_t peek_more(struct session *s, struct session_aead *a, int fd, const
 	return done;
 }
 
-/* The mark for the kernel after a read: only ever down to what the next record lacks, or 1 when nothing is begun. */
 static void settle(struct session *s, int fd)
 {
-	if (s->lowat != 1)
-		session_set_lowat(s, fd, (uint32_t)session_need(s));
+	session_set_lowat(s, fd, 1);
 	if (!s->rx_have && !s->plain_end)
 		session_unblock(s, false);
 }
@@ -341,39 +339,6 @@ static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const
 	if (done)
 		return (ssize_t)done;
 	return r < 0 && !s->error ? r : s->rx_eof ? 0 : s->error ? s->error : r;
-}
-
-ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
-		     int flags)
-{
-	ssize_t r;
-
-	if (!n)
-		return 0;
-	r = session_enter(s, &s->rx_lock);
-	if (r)
-		return r;
-	r = recv_all(s, a, fd, iov, skip, n, flags & MSG_PEEK);
-	settle(s, fd);
-	if (s->tx_rekey && lock_try(&s->tx_lock)) {
-		if (!s->tx_end && !s->tx_closed)
-			session_rekey(s, a, fd);
-		lock_drop(&s->tx_lock);
-	}
-	lock_drop(&s->rx_lock);
-	return r;
-}
-
-size_t session_need(struct session *s)
-{
-	ssize_t len;
-
-	if (s->plain_end || !s->rx_have || !s->rx_block)
-		return 1;
-	if (s->rx_have < RECORD_HEADER)
-		return RECORD_HEADER - s->rx_have;
-	len = record_wire_length(s->rx_block);
-	return len > (ssize_t)s->rx_have ? (size_t)len - s->rx_have : 1;
 }
 
 /* The peer sent FIN (or worse): no more bytes will come. */
@@ -418,7 +383,9 @@ static ssize_t look_at_record(struct session *s, int fd, uint8_t rec[KEY_UPDATE_
 	return have < RECORD_HEADER ? 0 : record_wire_length(rec);
 }
 
-/* Where the receive buffer cannot hold the record, take the part into the session so that the window opens again. */
+/* A part of a record is nothing that a poller need know of: it is taken into the session, so that the kernel is silent until
+ * more comes. A mark (SO_RCVLOWAT) for what is missing would do the same with fewer wake-ups, but where segments are large
+ * the kernel clamps the window to the mark, and reader and writer then wait for each other (tcp_set_rcvlowat). */
 static void take_part(struct session *s, int fd, size_t have)
 {
 	long r;
@@ -460,11 +427,8 @@ static bool is_ready(struct session *s, struct session_aead *a, int fd)
 		return len != KEY_UPDATE_WIRE || is_data(s, a, rec, (size_t)len, 0) || obey(s, a, fd);
 	if (is_at_end(fd))
 		return true;
-	if (s->lowat == need && have > 0) {
+	if (have > 0)
 		take_part(s, fd, (size_t)have);
-		need = (uint32_t)session_need(s);
-	}
-	session_set_lowat(s, fd, need);
 	return false;
 }
 
@@ -522,12 +486,17 @@ static void count_records(struct session *s, struct session_aead *a, int fd, uin
 	}
 }
 
+/* Who asks how much there is (nginx) reads so much and then waits for the kernel to say more. The part of a record that lies
+ * behind must then be out of the socket, or the window stays shut and nothing more can come. */
 static ssize_t unread(struct session *s, struct session_aead *a, int fd)
 {
 	int have = 0;
 
 	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
 	count_records(s, a, fd, (uint32_t)have);
+	s->told = s->seen_records || s->plain_end;
+	if (!s->told)
+		is_ready(s, a, fd);
 	return s->plain_end - s->plain_off + s->seen_plain;
 }
 
@@ -538,6 +507,31 @@ ssize_t session_unread(struct session *s, struct session_aead *a, int fd)
 	if (r)
 		return r;
 	r = unread(s, a, fd);
+	lock_drop(&s->rx_lock);
+	return r;
+}
+
+ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
+		     int flags)
+{
+	ssize_t r;
+
+	if (!n)
+		return 0;
+	r = session_enter(s, &s->rx_lock);
+	if (r)
+		return r;
+	r = recv_all(s, a, fd, iov, skip, n, flags & MSG_PEEK);
+	if (s->told && !s->seen_records && !s->plain_end) {
+		s->told = false;
+		is_ready(s, a, fd);
+	}
+	settle(s, fd);
+	if (s->tx_rekey && lock_try(&s->tx_lock)) {
+		if (!s->tx_end && !s->tx_closed)
+			session_rekey(s, a, fd);
+		lock_drop(&s->tx_lock);
+	}
 	lock_drop(&s->rx_lock);
 	return r;
 }
