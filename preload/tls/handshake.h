@@ -13,8 +13,9 @@
 struct handshake;
 
 struct handshake_client {
-	const char *sni;                     /* "<service>.<namespace>" */
-	const struct wire_strs *identities;  /* the server must have one of these; borrowed until handshake_free */
+	const char *sni; /* "<service>.<namespace>" */
+	const struct wire_strs
+		*identities; /* the server must have one of these; borrowed until handshake_free */
 };
 
 /* `id` is referenced while the handshake lives. NULL with errno-free failure means no memory. */
@@ -28,7 +29,8 @@ struct handshake *handshake_free(struct handshake *h); /* NULL-safe, returns NUL
 int handshake_step(struct handshake *h, int fd);
 short handshake_wants(const struct handshake *h); /* POLLIN or POLLOUT */
 enum weft_reason handshake_reason(const struct handshake *h);
-const char *handshake_detail(const struct handshake *h); /* for the log: OpenSSL's words; never NULL */
+const char *
+handshake_detail(const struct handshake *h); /* for the log: OpenSSL's words; never NULL */
 
 struct handshake_result {
 	struct record_keys tx, rx;

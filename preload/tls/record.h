@@ -11,18 +11,18 @@
 #include "weft/limits.h"
 
 #define RECORD_HEADER 5
-#define RECORD_OVERHEAD 22 /* header, content type, tag */
+#define RECORD_OVERHEAD 22                                      /* header, content type, tag */
 #define RECORD_WIRE_MAX (RECORD_HEADER + WEFT_RECORD_MAX + 256) /* RFC 8446 section 5.2 */
 
 enum record_type { RECORD_ALERT = 21, RECORD_HANDSHAKE = 22, RECORD_DATA = 23 };
 
 /* Plain data: may be copied, shared across fork and written to a memfd. */
 struct record_keys {
-	uint16_t suite;       /* 0x1301, 0x1302, 0x1303 */
-	uint16_t secret_len;  /* 32 or 48 */
-	uint32_t updates;     /* key updates so far */
-	uint64_t seq;         /* of the next record */
-	uint8_t secret[48];   /* application traffic secret N */
+	uint16_t suite;      /* 0x1301, 0x1302, 0x1303 */
+	uint16_t secret_len; /* 32 or 48 */
+	uint32_t updates;    /* key updates so far */
+	uint64_t seq;        /* of the next record */
+	uint8_t secret[48];  /* application traffic secret N */
 	uint8_t key[32];
 	uint8_t iv[12];
 };
@@ -41,8 +41,8 @@ struct record_aead *record_aead_free(struct record_aead *a); /* returns NULL */
 /* Seals the next `n` (<= WEFT_RECORD_MAX) bytes of `iov` starting `skip` bytes into it as one record into `out`,
  * which has room for n + RECORD_OVERHEAD. Returns the bytes written; k->seq is one more.
  * -EKEYEXPIRED when the key may seal no more (caller sends a KeyUpdate), -EIO. */
-ssize_t record_seal(struct record_aead *a, struct record_keys *k, enum record_type type, const struct iovec *iov,
-		    size_t skip, size_t n, uint8_t *out);
+ssize_t record_seal(struct record_aead *a, struct record_keys *k, enum record_type type,
+		    const struct iovec *iov, size_t skip, size_t n, uint8_t *out);
 
 /* How many whole bytes the record whose header is `h` takes on the wire, header included.
  * -EPROTO for what is no TLS 1.3 protected record (type 23, version 3.3, length in 17..16640). */
@@ -51,7 +51,7 @@ ssize_t record_wire_length(const uint8_t h[RECORD_HEADER]);
 /* Opens one whole record. `out` has room for len - RECORD_OVERHEAD bytes and may not overlap `rec`.
  * Returns plaintext bytes (content type and padding removed), *type set, k->seq one more.
  * -EBADMSG when it does not authenticate (nothing of it is left in `out`), -EPROTO. */
-ssize_t record_open(struct record_aead *a, struct record_keys *k, const uint8_t *rec, size_t len, uint8_t *out,
-		    uint8_t *type);
+ssize_t record_open(struct record_aead *a, struct record_keys *k, const uint8_t *rec, size_t len,
+		    uint8_t *out, uint8_t *type);
 
 #endif
