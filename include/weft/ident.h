@@ -37,6 +37,7 @@ int claim_parse(struct weft_claim *c, const char *text, const char **why);
  * "orders.weft" and "orders.ns.weft" all become "orders.<ns>" (lower case, no trailing dot).
  * A bare name takes `ns`. Other dotted names come back as they are, lower-cased (a ServiceEntry's host).
  * The caller looks the raw lower-cased form up first, then this one. Returns 0, or -EINVAL for what is no host name. */
-int name_canonical(char out[static WEFT_SERVICE_MAX + 1], const char *name, const char *ns, const char *trust_domain);
+int name_canonical(char out[static WEFT_SERVICE_MAX + 1], const char *name, const char *ns,
+		   const char *trust_domain);
 
 #endif

@@ -26,20 +26,22 @@ int mode_parse(const char *text);        /* enum weft_mode or -EINVAL */
 enum weft_mtls inbound_mtls(const struct wire_inbound *in, uint16_t port);
 
 struct inbound_facts {
-	const char *principal; /* "<td>/ns/<ns>/sa/<sa>" without scheme; NULL or "" for a plaintext peer */
+	const char *
+		principal; /* "<td>/ns/<ns>/sa/<sa>" without scheme; NULL or "" for a plaintext peer */
 	struct weft_addr source;
 	struct weft_addr local; /* address and port that the peer connected to */
 };
 struct inbound_verdict {
 	bool allowed;
-	bool dry_run_denied;  /* a dryRun policy would have denied */
-	const char *policy;   /* "<ns>/<name>" that decided, or NULL; points into `in` */
+	bool dry_run_denied; /* a dryRun policy would have denied */
+	const char *policy;  /* "<ns>/<name>" that decided, or NULL; points into `in` */
 	bool audited;
 };
 /* Istio's order: DENY, then ALLOW if any ALLOW policy exists, else allow. Empty forms: rules absent = never
  * matches (ALLOW then denies all), rules: [{}] = always. L7 fields on a connection fail closed:
  * an ALLOW rule that needs one never matches, a DENY rule ignores it. */
-struct inbound_verdict inbound_authorize(const struct wire_inbound *in, const struct inbound_facts *f);
+struct inbound_verdict inbound_authorize(const struct wire_inbound *in,
+					 const struct inbound_facts *f);
 
 /* Istio's string match: "*" any non-empty, "abc*" prefix, "*abc" suffix, else exact. */
 bool string_match(const char *pattern, const char *value);
@@ -52,7 +54,8 @@ struct balance {
 	uint32_t next;       /* ROUND_ROBIN cursor */
 	uint32_t n;          /* elements of `active`: endpoints of the cluster */
 	uint32_t weight_max; /* kept by endpoint_pick: the largest weight of the cluster */
-	uint32_t *active;    /* open connections of this process by endpoint index; owned by the caller */
+	uint32_t *
+		active; /* open connections of this process by endpoint index; owned by the caller */
 };
 
 /* Which cluster a new connection takes, by the weights of the route. `random` is uniform.
@@ -62,6 +65,7 @@ int route_pick(const struct wire_service *s, uint64_t random);
 /* Which endpoint, leaving out those whose bit in `tried` (by index, n bits) is set; tried may be NULL.
  * LEAST_REQUEST is power of two choices (Envoy): two draws by weight, the one with fewer connections for its weight.
  * b may be NULL (no counters). Index into c->endpoints, or -ENOENT. */
-int endpoint_pick(const struct wire_cluster *c, struct balance *b, const uint64_t *tried, uint64_t random);
+int endpoint_pick(const struct wire_cluster *c, struct balance *b, const uint64_t *tried,
+		  uint64_t random);
 
 #endif

@@ -31,10 +31,13 @@ struct weft_shm {
 struct weft_board {
 	struct weft_shm shm;
 	_Atomic uint64_t heartbeat_ms; /* CLOCK_BOOTTIME, milliseconds */
-	_Atomic uint64_t epoch;        /* another value after each start of weftd; guests then say HELLO again */
-	_Atomic uint32_t mode;         /* enum weft_mode of the mesh, for processes without an identity memory */
+	_Atomic uint64_t
+		epoch; /* another value after each start of weftd; guests then say HELLO again */
+	_Atomic uint32_t
+		mode; /* enum weft_mode of the mesh, for processes without an identity memory */
 	uint32_t reserved;
-	_Atomic uint32_t generation[WEFT_GENERATIONS]; /* by weft_bucket(): a change of what SERVICE answers */
+	_Atomic uint32_t generation
+		[WEFT_GENERATIONS]; /* by weft_bucket(): a change of what SERVICE answers */
 };
 
 /* FNV-1a of the canonical service name, folded to the board. */
@@ -75,8 +78,8 @@ struct weft_names_mem {
 
 /* --- names: what is mesh and what is not --- (preload/base/names.c, pure) */
 enum weft_names_kind {
-	WEFT_NAMES_VIP = 1,  /* address of a service, made by weft */
-	WEFT_NAMES_ADDRESS,  /* ServiceEntry.addresses: means the service */
+	WEFT_NAMES_VIP = 1, /* address of a service, made by weft */
+	WEFT_NAMES_ADDRESS, /* ServiceEntry.addresses: means the service */
 	WEFT_NAMES_ENDPOINT, /* address and port of one registered endpoint: means exactly that one */
 };
 
@@ -98,15 +101,16 @@ struct weft_names_address {
  * no kind. Names and addresses may come in any order; of two equal ones the first is found.
  * An address with the dialled port goes before one with port 0, a single address before a block, a longer prefix before a
  * shorter one; among equals VIP before ADDRESS before ENDPOINT. */
-int64_t names_build(uint8_t *half, size_t size, const char *trust_domain, const struct weft_names_service *services,
-		    uint32_t n_services, const struct weft_names_address *addresses, uint32_t n_addresses);
+int64_t names_build(uint8_t *half, size_t size, const char *trust_domain,
+		    const struct weft_names_service *services, uint32_t n_services,
+		    const struct weft_names_address *addresses, uint32_t n_addresses);
 
 /* Look-ups in a mapped weft_names_mem of `size` bytes. `out` is filled only on success.
  * 0; -ENOENT: not mesh; -EPROTO: the memory is not what it should be. Never block, no system call.
  * `name` in any of the forms of name_canonical(), which takes `ns` for a bare name. */
 int names_find(const struct weft_names_mem *mem, size_t size, const char *name, const char *ns,
 	       struct weft_names_service *out);
-int names_find_addr(const struct weft_names_mem *mem, size_t size, const struct weft_addr *addr, uint64_t netns,
-		    struct weft_names_service *out, enum weft_names_kind *kind);
+int names_find_addr(const struct weft_names_mem *mem, size_t size, const struct weft_addr *addr,
+		    uint64_t netns, struct weft_names_service *out, enum weft_names_kind *kind);
 
 #endif

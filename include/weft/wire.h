@@ -10,20 +10,20 @@
 
 #define WEFT_WIRE_VERSION 1
 
-enum wire_type { /* body of the request -> body of the answer */
-	WIRE_HELLO = 1,  /* hello -> welcome, with descriptors */
-	WIRE_RESOLVE,    /* resolve -> resolved */
-	WIRE_SERVICE,    /* ask -> service */
-	WIRE_REGISTER,   /* listener -> registered */
-	WIRE_DEREGISTER, /* listener -> registered */
-	WIRE_ENROL,      /* enrol -> enrolled */
-	WIRE_REPORT,     /* report -> registered (empty) */
-	WIRE_TYPE_MAX,
-	WIRE_ANSWER = 0x80,  /* added to the request's type */
-	WIRE_REFUSED = 0xff, /* refused */
+enum wire_type {                  /* body of the request -> body of the answer */
+		 WIRE_HELLO = 1,  /* hello -> welcome, with descriptors */
+		 WIRE_RESOLVE,    /* resolve -> resolved */
+		 WIRE_SERVICE,    /* ask -> service */
+		 WIRE_REGISTER,   /* listener -> registered */
+		 WIRE_DEREGISTER, /* listener -> registered */
+		 WIRE_ENROL,      /* enrol -> enrolled */
+		 WIRE_REPORT,     /* report -> registered (empty) */
+		 WIRE_TYPE_MAX,
+		 WIRE_ANSWER = 0x80,  /* added to the request's type */
+		 WIRE_REFUSED = 0xff, /* refused */
 };
 
-struct wire_frame { /* little-endian on every host */
+struct wire_frame {        /* little-endian on every host */
 	uint8_t length[4]; /* of the body */
 	uint8_t version;   /* WEFT_WIRE_VERSION */
 	uint8_t type;
@@ -52,7 +52,9 @@ struct wire_u64s {
 };
 
 #define STRUCT(name) struct wire_##name {
-#define END(name) };
+#define END(name) \
+	}         \
+	;
 #define U64(s, number, field) uint64_t field;
 #define STR(s, number, field) struct wire_str field;
 #define BIN(s, number, field) struct wire_bin field;
@@ -60,7 +62,11 @@ struct wire_u64s {
 #define BINS(s, number, field) struct wire_bins field;
 #define U64S(s, number, field) struct wire_u64s field;
 #define ONE(s, number, type, field) struct wire_##type *field;
-#define LIST(s, number, type, field) struct { struct wire_##type *v; uint32_t n; } field;
+#define LIST(s, number, type, field)   \
+	struct {                       \
+		struct wire_##type *v; \
+		uint32_t n;            \
+	} field;
 #include "weft/wire.def"
 #undef STRUCT
 #undef END
@@ -98,12 +104,13 @@ struct wire_schema; /* of one struct; wire_schema_<name> for each STRUCT of wire
 
 /* Encodes `src` (a struct wire_<name>). *out is malloc'ed, the caller frees it. Fields at zero are left out.
  * 0, -ENOMEM, -EMSGSIZE above `max` bytes. */
-int wire_encode(const struct wire_schema *schema, const void *src, size_t max, uint8_t **out, size_t *len);
+int wire_encode(const struct wire_schema *schema, const void *src, size_t max, uint8_t **out,
+		size_t *len);
 
 /* Decodes into `dst`, zeroed first. All that dst points to lies in one block, *block, which the caller frees;
  * the input may go. 0; -EPROTO with *why (static text) for anything that is not well-formed; -ENOMEM. */
-int wire_decode(const struct wire_schema *schema, const uint8_t *in, size_t len, void *dst, void **block,
-		const char **why);
+int wire_decode(const struct wire_schema *schema, const uint8_t *in, size_t len, void *dst,
+		void **block, const char **why);
 
 /* Frame headers. parse: 0, -EPROTO (unknown version or type), -EMSGSIZE (longer than max). */
 void wire_frame_make(struct wire_frame *f, uint8_t type, uint32_t length);

@@ -18,7 +18,8 @@ struct kernel_sigaction {
 
 bool block_may(int fd, int flags)
 {
-	return !(flags & MSG_DONTWAIT) && !(sys_call(SYS_fcntl, fd, F_GETFL, 0, 0, 0, 0) & O_NONBLOCK);
+	return !(flags & MSG_DONTWAIT) &&
+	       !(sys_call(SYS_fcntl, fd, F_GETFL, 0, 0, 0, 0) & O_NONBLOCK);
 }
 
 int64_t block_deadline(int fd, int option)
@@ -40,8 +41,8 @@ static bool signals_restart(void)
 	int sig;
 
 	for (sig = 1; sig < _NSIG; sig++)
-		if (sys_call(SYS_rt_sigaction, sig, 0, (long)&sa, 8, 0, 0) == 0 && (unsigned long)sa.handler > 1 &&
-		    !(sa.flags & SA_RESTART))
+		if (sys_call(SYS_rt_sigaction, sig, 0, (long)&sa, 8, 0, 0) == 0 &&
+		    (unsigned long)sa.handler > 1 && !(sa.flags & SA_RESTART))
 			return false;
 	return true;
 }

@@ -33,7 +33,8 @@ static struct conn *conn_alloc(void)
 	size_t i;
 
 	if (!list.free) {
-		chunk = sys_call(SYS_mmap, 0, CONN_CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		chunk = sys_call(SYS_mmap, 0, CONN_CHUNK, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (chunk < 0 && chunk > -4096)
 			return NULL;
 		for (i = 0; i < CONN_CHUNK / sizeof(*c); i++) {
@@ -141,11 +142,12 @@ const char *conn_peer_text(int fd, char text[static WEFT_ADDR_TEXT])
 void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail)
 {
 	char text[WEFT_ADDR_TEXT];
-	const char *who = c->dial.service ? c->dial.service->wire->name.p : conn_peer_text(fd, text);
+	const char *who =
+		c->dial.service ? c->dial.service->wire->name.p : conn_peer_text(fd, text);
 
-	log_warn("%s %s%s%s: %s (%s)%s%s", c->server ? "refused connection from" : "connection to", who,
-		 c->peer ? " " : "", c->peer ? c->peer : "", reason_text(reason), reason_name(reason),
-		 detail && *detail ? ": " : "", detail ? detail : "");
+	log_warn("%s %s%s%s: %s (%s)%s%s", c->server ? "refused connection from" : "connection to",
+		 who, c->peer ? " " : "", c->peer ? c->peer : "", reason_text(reason),
+		 reason_name(reason), detail && *detail ? ": " : "", detail ? detail : "");
 	c->handshake = handshake_free(c->handshake);
 	c->id = identity_unref(c->id);
 	c->so_error = err;

@@ -18,15 +18,15 @@
 #include "tls/session.h"
 #include "weft/reason.h"
 
-enum conn_state {       /* only conn_move() assigns; the order matters */
-	CONN_NEW,       /* a TCP socket that a poller knows, before connect() */
-	CONN_DIALING,   /* stepping: TCP connect under way */
-	CONN_SNIFFING,  /* stepping: accepted on a PERMISSIVE port, TLS or not? */
-	CONN_HANDSHAKE, /* stepping */
-	CONN_OPEN,      /* application bytes may flow from here on */
-	CONN_PLAIN,     /* turned out not to be meshed: real calls from here on */
-	CONN_FAILED,    /* `so_error` says why; the program sees it at its next call */
-	CONN_CLOSED,
+enum conn_state {                 /* only conn_move() assigns; the order matters */
+		  CONN_NEW,       /* a TCP socket that a poller knows, before connect() */
+		  CONN_DIALING,   /* stepping: TCP connect under way */
+		  CONN_SNIFFING,  /* stepping: accepted on a PERMISSIVE port, TLS or not? */
+		  CONN_HANDSHAKE, /* stepping */
+		  CONN_OPEN,      /* application bytes may flow from here on */
+		  CONN_PLAIN,     /* turned out not to be meshed: real calls from here on */
+		  CONN_FAILED,    /* `so_error` says why; the program sees it at its next call */
+		  CONN_CLOSED,
 };
 
 union conn_name {
@@ -35,14 +35,14 @@ union conn_name {
 	struct sockaddr_in6 v6;
 };
 
-struct conn_dial {                 /* of a client, until it is closed */
-	struct service *service;   /* counted */
+struct conn_dial {               /* of a client, until it is closed */
+	struct service *service; /* counted */
 	uint32_t cluster, endpoint;
-	uint64_t *tried;           /* bit per endpoint of the cluster */
+	uint64_t *tried; /* bit per endpoint of the cluster */
 	unsigned attempts;
-	bool plain;                /* mode observe or off: never TLS */
-	bool counted;              /* service_active() was told of the endpoint */
-	bool bound;                /* the program had bound the socket to `local` */
+	bool plain;   /* mode observe or off: never TLS */
+	bool counted; /* service_active() was told of the endpoint */
+	bool bound;   /* the program had bound the socket to `local` */
 	union conn_name local;
 };
 
@@ -58,31 +58,31 @@ struct conn {
 	int fd;                 /* one of them */
 	struct lock lock;
 	bool server;
-	bool waits;             /* the last read had to wait in the kernel: begin with that */
-	bool prepared;          /* share_prepare() holds its locks */
-	int app_nodelay;        /* TCP_NODELAY as the program has it; on the socket it is on from the handshake on */
-	bool shook;             /* a handshake has begun: options of the socket are ours */
-	bool told;              /* connect() has reported success */
-	bool connected;         /* `dialled` answers getpeername() */
+	bool waits;    /* the last read had to wait in the kernel: begin with that */
+	bool prepared; /* share_prepare() holds its locks */
+	int app_nodelay; /* TCP_NODELAY as the program has it; on the socket it is on from the handshake on */
+	bool shook;     /* a handshake has begun: options of the socket are ours */
+	bool told;      /* connect() has reported success */
+	bool connected; /* `dialled` answers getpeername() */
 	int family;
-	int app_lowat;          /* SO_RCVLOWAT as the program set it; 0: never */
-	int so_error;           /* positive errno for SO_ERROR, connect() or the next call */
+	int app_lowat; /* SO_RCVLOWAT as the program set it; 0: never */
+	int so_error;  /* positive errno for SO_ERROR, connect() or the next call */
 	enum weft_reason reason;
-	int64_t deadline_ms;    /* of this attempt or handshake */
-	int64_t sniff_ms;       /* the program wants to speak first: no ClientHello by then means plaintext; 0: it does not */
-	int64_t timeout_ms;     /* of one TCP connect */
-	_Atomic short wants;    /* POLLIN or POLLOUT: what the next step of the handshake waits for */
+	int64_t deadline_ms; /* of this attempt or handshake */
+	int64_t sniff_ms; /* the program wants to speak first: no ClientHello by then means plaintext; 0: it does not */
+	int64_t timeout_ms;  /* of one TCP connect */
+	_Atomic short wants; /* POLLIN or POLLOUT: what the next step of the handshake waits for */
 	union conn_name dialled;
 	socklen_t dialled_len;
 	struct conn_dial dial;
-	struct identity *id;    /* counted; while stepping */
+	struct identity *id; /* counted; while stepping */
 	struct handshake *handshake;
-	uint64_t policy_seq;    /* inbound policy that admitted the peer */
-	char *peer;             /* SPIFFE ID; malloc'ed */
+	uint64_t policy_seq;     /* inbound policy that admitted the peer */
+	char *peer;              /* SPIFFE ID; malloc'ed */
 	struct session *session; /* &own, or in `share` */
 	struct session own;
 	struct session_aead aead;
-	struct share *share;    /* NULL while no fork shared it */
+	struct share *share;      /* NULL while no fork shared it */
 	struct conn *prev, *next; /* all connections of the process */
 };
 
@@ -92,7 +92,7 @@ extern _Atomic int conn_live, conn_stepping;
 struct conn *conn_new(int fd, int family); /* one reference, one fd; NULL: no memory */
 /* A reference, or NULL if `c` is gone; the caller then checks that c is still the one that was meant. */
 struct conn *conn_get(struct conn *c);
-void conn_put(struct conn *c);             /* NULL-safe */
+void conn_put(struct conn *c); /* NULL-safe */
 
 static inline enum conn_state conn_state(const struct conn *c)
 {

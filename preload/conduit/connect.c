@@ -53,7 +53,8 @@ static int wait_connected(struct conn *c, int fd)
 /* A second connect(), or one after a failure. 1: a new connection is to be made. */
 static int connect_again(struct conn *c, int fd)
 {
-	if (conn_state(c) == CONN_NEW || (conn_state(c) == CONN_FAILED && !c->server && !c->so_error))
+	if (conn_state(c) == CONN_NEW ||
+	    (conn_state(c) == CONN_FAILED && !c->server && !c->so_error))
 		return 1;
 	if (!conn_is_stepping(c))
 		return outcome(c);
@@ -77,7 +78,8 @@ static int look_up(const struct sockaddr *addr, socklen_t len, struct weft_names
 	if (r == -ENOENT)
 		return CONDUIT_PASS;
 	if (r < 0) {
-		log_warn("connection to %s: %s (%s)", addr_format(&a, text), reason_text(reason), reason_name(reason));
+		log_warn("connection to %s: %s (%s)", addr_format(&a, text), reason_text(reason),
+			 reason_name(reason));
 		return r;
 	}
 	*plain = control_mode() != WEFT_MODE_ENFORCE;
@@ -95,7 +97,8 @@ static bool is_stream(int fd)
 	return type == SOCK_STREAM;
 }
 
-static int begin(struct conn *c, int fd, const struct weft_names_service *svc, enum weft_names_kind kind, bool plain)
+static int begin(struct conn *c, int fd, const struct weft_names_service *svc,
+		 enum weft_names_kind kind, bool plain)
 {
 	int r;
 

@@ -72,7 +72,9 @@ static void unconnect(struct conn *c, int fd)
 	sys_call(SYS_connect, fd, (long)&none, sizeof(none), 0, 0, 0);
 	if (c->dial.bound)
 		sys_call(SYS_bind, fd, (long)&c->dial.local,
-			 c->family == AF_INET6 ? sizeof(c->dial.local.v6) : sizeof(c->dial.local.v4), 0, 0, 0);
+			 c->family == AF_INET6 ? sizeof(c->dial.local.v6)
+					       : sizeof(c->dial.local.v4),
+			 0, 0, 0);
 }
 
 static int connect_endpoint(struct conn *c, int fd)
@@ -119,20 +121,23 @@ static int attempt(struct conn *c, int fd, int err)
 	return err;
 }
 
-static int prepare(struct conn *c, int fd, const struct weft_names_service *svc, enum weft_names_kind kind)
+static int prepare(struct conn *c, int fd, const struct weft_names_service *svc,
+		   enum weft_names_kind kind)
 {
 	struct weft_addr dialled;
 	socklen_t len = sizeof(c->dial.local);
 	int r;
 
 	addr_from_sockaddr(&dialled, &c->dialled.sa, c->dialled_len);
-	r = mesh_service(svc->name, &dialled, kind == WEFT_NAMES_ENDPOINT, &c->dial.service, &c->reason);
+	r = mesh_service(svc->name, &dialled, kind == WEFT_NAMES_ENDPOINT, &c->dial.service,
+			 &c->reason);
 	if (r < 0)
 		return r;
 	r = service_route(c->dial.service, &c->dial.cluster);
 	if (r < 0) {
-		c->reason = c->dial.service->wire->reason ? (enum weft_reason)c->dial.service->wire->reason
-							   : WEFT_REASON_NO_ROUTE;
+		c->reason = c->dial.service->wire->reason
+				    ? (enum weft_reason)c->dial.service->wire->reason
+				    : WEFT_REASON_NO_ROUTE;
 		return -reason_errno(c->reason);
 	}
 	c->dial.tried = calloc(cluster_of(c)->endpoints.n / 64 + 1, sizeof(uint64_t));
@@ -146,11 +151,13 @@ static int prepare(struct conn *c, int fd, const struct weft_names_service *svc,
 	if (r < 0)
 		return r;
 	if (sys_call(SYS_getsockname, fd, (long)&c->dial.local, (long)&len, 0, 0, 0) == 0)
-		c->dial.bound = c->family == AF_INET6 ? c->dial.local.v6.sin6_port : c->dial.local.v4.sin_port;
+		c->dial.bound = c->family == AF_INET6 ? c->dial.local.v6.sin6_port
+						      : c->dial.local.v4.sin_port;
 	return 0;
 }
 
-int dial_start(struct conn *c, int fd, const struct weft_names_service *svc, enum weft_names_kind kind, bool plain)
+int dial_start(struct conn *c, int fd, const struct weft_names_service *svc,
+	       enum weft_names_kind kind, bool plain)
 {
 	int r;
 
@@ -163,7 +170,8 @@ int dial_start(struct conn *c, int fd, const struct weft_names_service *svc, enu
 			c->reason = WEFT_REASON_CONNECT_FAILED;
 	}
 	if (r < 0) {
-		log_warn("connection to %s: %s (%s)", svc->name, reason_text(c->reason), reason_name(c->reason));
+		log_warn("connection to %s: %s (%s)", svc->name, reason_text(c->reason),
+			 reason_name(c->reason));
 		dial_release(c);
 		c->id = identity_unref(c->id);
 		return r;
@@ -203,8 +211,8 @@ void dial_failed(struct conn *c, int fd, int err, enum weft_reason reason, const
 	int r;
 
 	snprintf(why, sizeof(why), "%s", detail ? detail : "");
-	log_info("endpoint %s of %s: %s%s%s", endpoint_of(c)->entry.p, c->dial.service->wire->name.p,
-		 reason_text(reason), *why ? ": " : "", why);
+	log_info("endpoint %s of %s: %s%s%s", endpoint_of(c)->entry.p,
+		 c->dial.service->wire->name.p, reason_text(reason), *why ? ": " : "", why);
 	c->handshake = handshake_free(c->handshake);
 	count(c, -1);
 	r = final ? -err : attempt(c, fd, -err);

@@ -7,7 +7,8 @@
 
 /* Asks for the service (may ask weftd), picks, and starts the first TCP connect. c->dialled is set.
  * 0: DIALING; -errno with c->reason set: no attempt could be made, c is NEW as before. */
-int dial_start(struct conn *c, int fd, const struct weft_names_service *svc, enum weft_names_kind kind, bool plain);
+int dial_start(struct conn *c, int fd, const struct weft_names_service *svc,
+	       enum weft_names_kind kind, bool plain);
 int dial_step(struct conn *c, int fd); /* 0: the state changed; -EAGAIN */
 /* This attempt failed: the next endpoint, or CONN_FAILED with `err`. */
 void dial_failed(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail);

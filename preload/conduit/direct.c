@@ -118,7 +118,8 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 			r = wait_bytes(fd);
 			if (r < 0)
 				break;
-			if (conn_state(c) != CONN_OPEN) /* closed meanwhile: the number may be another file's */
+			if (conn_state(c) !=
+			    CONN_OPEN) /* closed meanwhile: the number may be another file's */
 				continue;
 		}
 		r = session_recv(c->session, &c->aead, fd, iov, done, n - done, flags);
@@ -126,11 +127,13 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 			continue;
 		if (r > 0)
 			done += (size_t)r;
-		if (flags & MSG_PEEK && flags & MSG_WAITALL && r > 0 && done < n && block_may(fd, flags) && wait_more(fd)) {
+		if (flags & MSG_PEEK && flags & MSG_WAITALL && r > 0 && done < n &&
+		    block_may(fd, flags) && wait_more(fd)) {
 			done = 0;
 			continue;
 		}
-		if ((r == 0 && n) || (n && done == n) || (r > 0 && !(flags & MSG_WAITALL)) || (flags & MSG_PEEK && done))
+		if ((r == 0 && n) || (n && done == n) || (r > 0 && !(flags & MSG_WAITALL)) ||
+		    (flags & MSG_PEEK && done))
 			break;
 		if (r < 0 && r != -EAGAIN)
 			break;
@@ -139,7 +142,8 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 		c->waits = block_may(fd, flags);
 		if (!c->waits)
 			break;
-		w = done ? block_wait_once(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO)) : wait_bytes(fd);
+		w = done ? block_wait_once(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO))
+			 : wait_bytes(fd);
 		if (w < 0) {
 			r = w;
 			break;
@@ -211,7 +215,8 @@ static bool reaches_mark(struct conn *c, int fd)
 {
 	int have = 0;
 
-	if (c->app_lowat <= 1 || session_unread(c->session, &c->aead, fd) >= c->app_lowat || !session_is_dry(c->session))
+	if (c->app_lowat <= 1 || session_unread(c->session, &c->aead, fd) >= c->app_lowat ||
+	    !session_is_dry(c->session))
 		return true;
 	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
 	session_set_lowat(c->session, fd, (uint32_t)have + 1);
@@ -220,8 +225,10 @@ static bool reaches_mark(struct conn *c, int fd)
 
 short direct_events(struct conn *c, int fd, short events)
 {
-	if (conn_state(c) == CONN_FAILED && !c->server && c->so_error) /* as a socket whose connect() failed */
-		return events | POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLERR | POLLHUP | POLLRDHUP;
+	if (conn_state(c) == CONN_FAILED && !c->server &&
+	    c->so_error) /* as a socket whose connect() failed */
+		return events | POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLERR | POLLHUP |
+		       POLLRDHUP;
 	if (conn_state(c) != CONN_OPEN)
 		return events;
 	if (events & POLLOUT && session_flush(c->session, fd) == -EAGAIN)

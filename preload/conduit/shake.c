@@ -72,8 +72,8 @@ bool shake_admits(const struct identity *id, int fd, const char *peer)
 		facts.principal = peer + strlen(SPIFFE_SCHEME);
 	v = inbound_authorize(id->wire->inbound, &facts);
 	if (v.dry_run_denied || v.audited)
-		log_info("%s %s by policy %s", peer ? peer : "plaintext peer", v.audited ? "audited" : "would be denied",
-			 v.policy ? v.policy : "-");
+		log_info("%s %s by policy %s", peer ? peer : "plaintext peer",
+			 v.audited ? "audited" : "would be denied", v.policy ? v.policy : "-");
 	return v.allowed;
 }
 
@@ -111,8 +111,8 @@ static void finish(struct conn *c, int fd)
 	if (c->server)
 		log_info("connection from %s admitted: peer %s", conn_peer_text(fd, text), c->peer);
 	else
-		log_info("connection to %s open: peer %s at %s", c->dial.service->wire->name.p, c->peer,
-			 conn_peer_text(fd, text));
+		log_info("connection to %s open: peer %s at %s", c->dial.service->wire->name.p,
+			 c->peer, conn_peer_text(fd, text));
 	c->policy_seq = c->id->seq;
 	c->handshake = handshake_free(c->handshake);
 	c->id = identity_unref(c->id);
@@ -151,5 +151,6 @@ void shake_expired(struct conn *c, int fd)
 	if (c->handshake)
 		fail(c, fd, c->server ? ECONNRESET : ETIMEDOUT, WEFT_REASON_HANDSHAKE_TIMEOUT);
 	else
-		conn_fail(c, fd, c->server ? ECONNRESET : ETIMEDOUT, WEFT_REASON_HANDSHAKE_TIMEOUT, NULL);
+		conn_fail(c, fd, c->server ? ECONNRESET : ETIMEDOUT, WEFT_REASON_HANDSHAKE_TIMEOUT,
+			  NULL);
 }

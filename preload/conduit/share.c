@@ -13,8 +13,8 @@
 #include "sys/sys.h"
 
 #define SHARE_HOLDERS 30
-#define SHARE_PENDING (-1)      /* a fork that is under way */
-#define SHARE_PENDING_MS 1000   /* after this it failed */
+#define SHARE_PENDING (-1)    /* a fork that is under way */
+#define SHARE_PENDING_MS 1000 /* after this it failed */
 
 /* A process that holds the connection. A count would not do: a child that was killed, or that went on by exec, never takes
  * itself off. Start time tells a reused pid, the start of the stack tells an exec. */
@@ -95,7 +95,8 @@ static void holder_add(struct share *s, int pid)
 
 static struct share *share_new(struct conn *c)
 {
-	long p = sys_call(SYS_mmap, 0, SHARE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	long p = sys_call(SYS_mmap, 0, SHARE_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct share *s = (struct share *)p;
 
 	if (p < 0 && p > -4096)
@@ -206,7 +207,8 @@ bool share_may_step(struct conn *c)
 	if (!c->share)
 		return true;
 	if (!c->share->open)
-		return atomic_compare_exchange_strong(&c->share->stepper, &nobody, me) || nobody == me;
+		return atomic_compare_exchange_strong(&c->share->stepper, &nobody, me) ||
+		       nobody == me;
 	c->aead.rx = c->aead.rx ? c->aead.rx : record_aead_new();
 	c->aead.tx = c->aead.tx ? c->aead.tx : record_aead_new();
 	if (!c->aead.rx || !c->aead.tx)

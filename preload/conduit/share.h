@@ -13,7 +13,7 @@ void share_child(void);
 
 /* May this process take handshake steps? One does; the others follow when it is open. Step lock held. */
 bool share_may_step(struct conn *c);
-void share_opened(struct conn *c); /* the handshake is done in this process */
+void share_opened(struct conn *c);  /* the handshake is done in this process */
 bool share_is_last(struct conn *c); /* no other process still holds the connection */
 void share_leave(struct conn *c);   /* this process holds it no more */
 void share_release(struct conn *c); /* unmaps */

@@ -32,17 +32,21 @@ static int await_pipe(int pipe, short events, unsigned flags)
 {
 	if (is_ready(pipe, events))
 		return 0;
-	return flags & SPLICE_F_NONBLOCK || !block_may(pipe, 0) ? -EAGAIN : block_wait(pipe, events, INT64_MAX);
+	return flags & SPLICE_F_NONBLOCK || !block_may(pipe, 0)
+		       ? -EAGAIN
+		       : block_wait(pipe, events, INT64_MAX);
 }
 
 ssize_t splice_from(struct conn *c, int fd, int pipe, size_t n, unsigned flags)
 {
 	uint8_t *block = pool_get();
-	struct iovec iov = { .iov_base = block, .iov_len = n < WEFT_RECORD_MAX ? n : WEFT_RECORD_MAX };
+	struct iovec iov = { .iov_base = block,
+			     .iov_len = n < WEFT_RECORD_MAX ? n : WEFT_RECORD_MAX };
 	ssize_t r = !block ? -ENOMEM : !is_pipe(pipe) ? -EINVAL : await_pipe(pipe, POLLOUT, flags);
 
 	if (!r)
-		r = direct_recv(c, fd, &iov, 1, MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
+		r = direct_recv(c, fd, &iov, 1,
+				MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
 	if (r > PIPE_BUF) /* a writable pipe has room for so much: the write will not wait */
 		r = PIPE_BUF;
 	if (r > 0)
@@ -65,9 +69,12 @@ ssize_t splice_to(struct conn *c, int pipe, int fd, size_t n, unsigned flags)
 	if (!r) /* of nothing: goes through the handshake, and says whether the socket is one to write to */
 		r = direct_send(c, fd, &iov, 1, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0);
 	if (!r && !is_ready(fd, POLLOUT))
-		r = block_may(fd, 0) && !(flags & SPLICE_F_NONBLOCK) ? block_wait(fd, POLLOUT, INT64_MAX) : -EAGAIN;
+		r = block_may(fd, 0) && !(flags & SPLICE_F_NONBLOCK)
+			    ? block_wait(fd, POLLOUT, INT64_MAX)
+			    : -EAGAIN;
 	if (!r) {
-		got = r = sys_call(SYS_read, pipe, (long)block, (long)(n < WEFT_RECORD_MAX ? n : WEFT_RECORD_MAX), 0, 0, 0);
+		got = r = sys_call(SYS_read, pipe, (long)block,
+				   (long)(n < WEFT_RECORD_MAX ? n : WEFT_RECORD_MAX), 0, 0, 0);
 		for (; sent < got && (r >= 0 || r == -EAGAIN); sent += r > 0 ? r : 0) {
 			iov = (struct iovec){ block + sent, (size_t)(got - sent) };
 			r = direct_send(c, fd, &iov, 1, 0);

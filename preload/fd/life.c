@@ -131,7 +131,8 @@ static enum slot make_listener(int fd)
 	enum slot slot = is_tcp(fd) ? SLOT_LISTENER : SLOT_PASS;
 
 	if (slot == SLOT_LISTENER)
-		mesh_listen(fd); /* whether it is in force is asked anew at each accept: modes change */
+		mesh_listen(
+			fd); /* whether it is in force is asked anew at each accept: modes change */
 	life_born(fd, slot);
 	if (slot == SLOT_PASS && table_slot(fd))
 		atomic_store_explicit(table_slot(fd), SLOT_PASS, memory_order_release);
@@ -157,7 +158,8 @@ int life_accepted(int listener, int fd)
 	struct conn *c = NULL;
 
 	if (word == SLOT_UNKNOWN || word == SLOT_FRESH4 || word == SLOT_FRESH6)
-		word = is_ours() ? make_listener(listener) : SLOT_PASS; /* inherited over exec, or made by a raw call */
+		word = is_ours() ? make_listener(listener)
+				 : SLOT_PASS; /* inherited over exec, or made by a raw call */
 	life_born(fd, SLOT_PASS);
 	if (word == SLOT_LISTENER)
 		c = admit(fd, option(fd, SO_DOMAIN));

@@ -16,11 +16,12 @@ struct conn *life_adopt(int fd);
 void life_attach(int fd, struct conn *c);
 
 int life_listen(int fd, int backlog);
-int life_accepted(int listener, int fd); /* what accept() returned; fd, or -errno after which it is closed */
+int life_accepted(int listener,
+		  int fd); /* what accept() returned; fd, or -errno after which it is closed */
 int life_close(int fd);
 void life_close_range(unsigned first, unsigned last);
 int life_duped(int from, int to); /* `to` is a copy; returns it */
 void life_before_dup2(int from, int to);
-void life_exit(void);             /* the process ends: goodbye on every connection */
+void life_exit(void); /* the process ends: goodbye on every connection */
 
 #endif

@@ -21,11 +21,11 @@
 struct reg {
 	struct conn *conn; /* NULL: free */
 	uint32_t generation;
-	uint32_t next;   /* of the connection, or of the free list; index + 1, 0 ends */
+	uint32_t next; /* of the connection, or of the free list; index + 1, 0 ends */
 	int ep, fd;
 	uint32_t events; /* the program's */
 	epoll_data_t data;
-	bool spent;      /* its ONESHOT has fired */
+	bool spent; /* its ONESHOT has fired */
 };
 
 static struct {
@@ -161,8 +161,13 @@ static int reg_add(struct conn *c, int ep, int fd, const struct epoll_event *ev)
 
 	if (!id)
 		return -ENOMEM;
-	*reg_at(id) = (struct reg){ .conn = c, .generation = reg_at(id)->generation, .next = c->regs, .ep = ep,
-				    .fd = fd, .events = ev->events, .data = ev->data };
+	*reg_at(id) = (struct reg){ .conn = c,
+				    .generation = reg_at(id)->generation,
+				    .next = c->regs,
+				    .ep = ep,
+				    .fd = fd,
+				    .events = ev->events,
+				    .data = ev->data };
 	c->regs = id;
 	kernel = reg_event(id);
 	err = ctl(ep, EPOLL_CTL_ADD, fd, &kernel);
@@ -282,7 +287,8 @@ static bool pass_event(struct conn *c, const struct reg *r, struct epoll_event *
 		return false;
 	}
 	reg_settle(c);
-	seen = (uint16_t)direct_events(c, r->fd, (short)ev->events) & ((r->events & ~REG_FLAGS) | REG_ALWAYS);
+	seen = (uint16_t)direct_events(c, r->fd, (short)ev->events) &
+	       ((r->events & ~REG_FLAGS) | REG_ALWAYS);
 	if (!seen) {
 		if (r->events & EPOLLONESHOT)
 			arm_again(tag);

@@ -30,14 +30,16 @@ static slot_word *chunk_new(int fd)
 
 	if (k >= TABLE_CHUNKS)
 		return NULL;
-	p = sys_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	p = sys_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		     -1, 0);
 	if (p < 0 && p > -4096)
 		return NULL;
 	chunk = (slot_word *)p;
 	if (!atomic_compare_exchange_strong(&table_chunk[k], &none, chunk))
 		sys_call(SYS_munmap, p, (long)size, 0, 0, 0, 0);
 	e = atomic_load(&end);
-	while (e < (int)((k + 1) * TABLE_CHUNK) && !atomic_compare_exchange_weak(&end, &e, (int)((k + 1) * TABLE_CHUNK)))
+	while (e < (int)((k + 1) * TABLE_CHUNK) &&
+	       !atomic_compare_exchange_weak(&end, &e, (int)((k + 1) * TABLE_CHUNK)))
 		;
 	return table_slot(fd);
 }

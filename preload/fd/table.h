@@ -12,13 +12,13 @@
 #define TABLE_CHUNK 1024u
 #define TABLE_CHUNKS 4096u /* 4 Mi descriptors: more than fs.nr_open allows by default */
 
-enum slot {            /* a word above SLOT_MAX points to a struct conn and holds a reference */
-	SLOT_UNKNOWN,  /* nothing is known: real calls */
-	SLOT_PASS,     /* known not to be of interest: real calls */
-	SLOT_FRESH4,   /* TCP socket of socket(), AF_INET, not connected */
-	SLOT_FRESH6,   /* the same, AF_INET6 */
-	SLOT_LISTENER, /* what it accepts is admitted to the mesh */
-	SLOT_MAX,
+enum slot {                /* a word above SLOT_MAX points to a struct conn and holds a reference */
+	    SLOT_UNKNOWN,  /* nothing is known: real calls */
+	    SLOT_PASS,     /* known not to be of interest: real calls */
+	    SLOT_FRESH4,   /* TCP socket of socket(), AF_INET, not connected */
+	    SLOT_FRESH6,   /* the same, AF_INET6 */
+	    SLOT_LISTENER, /* what it accepts is admitted to the mesh */
+	    SLOT_MAX,
 };
 
 typedef _Atomic uintptr_t slot_word;
@@ -33,7 +33,8 @@ static inline slot_word *table_slot(int fd)
 		return &table_first[fd];
 	if ((unsigned)fd >= TABLE_CHUNK * TABLE_CHUNKS)
 		return NULL;
-	chunk = atomic_load_explicit(&table_chunk[(unsigned)fd / TABLE_CHUNK], memory_order_acquire);
+	chunk = atomic_load_explicit(&table_chunk[(unsigned)fd / TABLE_CHUNK],
+				     memory_order_acquire);
 	return chunk ? &chunk[(unsigned)fd % TABLE_CHUNK] : NULL;
 }
 

@@ -45,7 +45,8 @@ int wait_epoll(int ep, struct epoll_event *ev, int n, int64_t deadline_ms, const
 
 	for (;;) {
 		left = time_left(deadline_ms, &t);
-		r = sys.epoll_pwait(ep, ev, n, left ? (int)(t.tv_sec * 1000 + t.tv_nsec / 1000000) : -1, mask);
+		r = sys.epoll_pwait(ep, ev, n,
+				    left ? (int)(t.tv_sec * 1000 + t.tv_nsec / 1000000) : -1, mask);
 		if (r < 0)
 			return -errno;
 		r = reg_filter(ev, r);
@@ -87,7 +88,8 @@ static int set_open(struct wait_set *s, struct pollfd *fds, nfds_t n)
 	s->mapped = 0;
 	if (n > WAIT_STACK) {
 		s->mapped = n * (sizeof(*s->kernel) + sizeof(*s->conn));
-		p = sys_call(SYS_mmap, 0, (long)s->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		p = sys_call(SYS_mmap, 0, (long)s->mapped, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (p < 0 && p > -4096)
 			return -ENOMEM;
 		s->conn = (struct conn **)p;
@@ -192,7 +194,8 @@ static bool in_set(int fd, const fd_set *s)
 }
 
 /* The kernel's own mapping between select() and poll(), fs/select.c. */
-static nfds_t from_sets(int n, const fd_set *r, const fd_set *w, const fd_set *e, struct pollfd *fds)
+static nfds_t from_sets(int n, const fd_set *r, const fd_set *w, const fd_set *e,
+			struct pollfd *fds)
 {
 	nfds_t k = 0;
 	int fd;
@@ -229,7 +232,8 @@ static int to_sets(fd_set *r, fd_set *w, fd_set *e, const struct pollfd *fds, nf
 	for (i = 0; i < k; i++) {
 		short seen = fds[i].revents;
 
-		count += keep(r, fds[i].fd, seen & (POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR));
+		count += keep(r, fds[i].fd,
+			      seen & (POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR));
 		count += keep(w, fds[i].fd, seen & (POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR));
 		count += keep(e, fds[i].fd, seen & POLLPRI);
 	}
@@ -242,7 +246,8 @@ int wait_select(int n, fd_set *r, fd_set *w, fd_set *e, int64_t deadline_ms, con
 	struct pollfd *fds;
 	nfds_t k, i;
 	int got;
-	long p = sys_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long p = sys_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p < 0 && p > -4096)
 		return -ENOMEM;

@@ -56,7 +56,8 @@ HOOK_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
 	return hook_passes(fd) ? sys.recv(fd, buf, n, flags) : recv_meshed(fd, buf, n, flags);
 }
 
-HOOK_MESHED ssize_t recvfrom_meshed(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
+HOOK_MESHED ssize_t recvfrom_meshed(int fd, void *buf, size_t n, int flags, struct sockaddr *addr,
+				    socklen_t *len)
 {
 	struct conn *c = table_conn(fd);
 	int saved = errno;
@@ -69,9 +70,11 @@ HOOK_MESHED ssize_t recvfrom_meshed(int fd, void *buf, size_t n, int flags, stru
 	return hook_result(r, saved);
 }
 
-HOOK_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr, socklen_t *len)
+HOOK_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *addr,
+			     socklen_t *len)
 {
-	return hook_passes(fd) ? sys.recvfrom(fd, buf, n, flags, addr, len) : recvfrom_meshed(fd, buf, n, flags, addr, len);
+	return hook_passes(fd) ? sys.recvfrom(fd, buf, n, flags, addr, len)
+			       : recvfrom_meshed(fd, buf, n, flags, addr, len);
 }
 
 HOOK_EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t size)
@@ -84,8 +87,8 @@ HOOK_EXPORT ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int fla
 	return n > size ? sys.__recv_chk(fd, buf, n, size, flags) : recv(fd, buf, n, flags);
 }
 
-HOOK_EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *addr,
-				   socklen_t *len)
+HOOK_EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags,
+				   struct sockaddr *addr, socklen_t *len)
 {
 	return n > size ? sys.__recvfrom_chk(fd, buf, n, size, flags, addr, len)
 			: recvfrom(fd, buf, n, flags, addr, len);
@@ -101,7 +104,9 @@ static ssize_t recv_vector(struct conn *c, int fd, const struct iovec *iov, int 
 	if (n < 0 || n > IOV_MAX)
 		r = -EINVAL;
 	else
-		r = i == n ? 0 : direct_recv(c, fd, iov, n, flags); /* readv(2) of nothing never waits */
+		r = i == n ? 0
+			   : direct_recv(c, fd, iov, n,
+					 flags); /* readv(2) of nothing never waits */
 	conn_put(c);
 	return r;
 }
@@ -129,7 +134,8 @@ HOOK_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t off, i
 	int saved = errno;
 	ssize_t r;
 
-	if (!c || (r = recv_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0)) == CONDUIT_PASS)
+	if (!c ||
+	    (r = recv_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0)) == CONDUIT_PASS)
 		return sys.preadv2(fd, iov, n, off, flags);
 	return hook_result(r, saved);
 }
@@ -150,8 +156,9 @@ static ssize_t recv_message(struct conn *c, int fd, struct msghdr *msg, int flag
 			n += msg->msg_iov[i].iov_len;
 		r = recv_discard(c, fd, n, flags);
 	} else {
-		r = msg->msg_iovlen > IOV_MAX ? -EMSGSIZE
-					   : direct_recv(c, fd, msg->msg_iov, (int)msg->msg_iovlen, flags);
+		r = msg->msg_iovlen > IOV_MAX
+			    ? -EMSGSIZE
+			    : direct_recv(c, fd, msg->msg_iov, (int)msg->msg_iovlen, flags);
 	}
 	if (r >= 0) {
 		msg->msg_namelen = 0;

@@ -60,7 +60,8 @@ static bool to_vip(const struct sockaddr *addr, socklen_t len)
 	return addr && addr_from_sockaddr(&a, addr, len) == 0 && addr_is_vip(&a);
 }
 
-HOOK_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *addr, socklen_t len)
+HOOK_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags,
+			   const struct sockaddr *addr, socklen_t len)
 {
 	struct conn *c = table_conn(fd);
 	int saved = errno;
@@ -103,7 +104,8 @@ HOOK_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t off, 
 	int saved = errno;
 	ssize_t r;
 
-	if (!c || (r = send_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0)) == CONDUIT_PASS)
+	if (!c ||
+	    (r = send_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0)) == CONDUIT_PASS)
 		return sys.pwritev2(fd, iov, n, off, flags);
 	return hook_result(r, saved);
 }
@@ -121,7 +123,8 @@ HOOK_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 
 	if (!c && to_vip(msg->msg_name, msg->msg_namelen))
 		return hook_result(-ENETUNREACH, saved);
-	if (!c || (r = send_vector(c, fd, msg->msg_iov, (int)msg->msg_iovlen, flags)) == CONDUIT_PASS)
+	if (!c ||
+	    (r = send_vector(c, fd, msg->msg_iov, (int)msg->msg_iovlen, flags)) == CONDUIT_PASS)
 		return sys.sendmsg(fd, msg, flags);
 	return hook_result(r, saved);
 }
@@ -207,7 +210,8 @@ HOOK_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t n)
 	return sendfile64(out, in, off, n);
 }
 
-HOOK_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t n, unsigned flags)
+HOOK_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t n,
+			   unsigned flags)
 {
 	struct conn *from = table_conn(in), *to = table_conn(out);
 	int saved = errno;
@@ -221,5 +225,6 @@ HOOK_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, s
 		r = splice_to(to, in, out, n, flags);
 	conn_put(from);
 	conn_put(to);
-	return r == CONDUIT_PASS ? sys.splice(in, off_in, out, off_out, n, flags) : hook_result(r, saved);
+	return r == CONDUIT_PASS ? sys.splice(in, off_in, out, off_out, n, flags)
+				 : hook_result(r, saved);
 }

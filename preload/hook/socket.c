@@ -15,7 +15,7 @@ HOOK_EXPORT int socket(int domain, int type, int protocol)
 	bool tcp = (type & 0xf) == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP);
 
 	if (fd >= 0)
-		life_born(fd, tcp && domain == AF_INET	  ? SLOT_FRESH4
+		life_born(fd, tcp && domain == AF_INET    ? SLOT_FRESH4
 			      : tcp && domain == AF_INET6 ? SLOT_FRESH6
 							  : SLOT_PASS);
 	return fd;
@@ -85,7 +85,8 @@ HOOK_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	struct conn *c = table_conn(fd), *had = c;
 	int saved = errno, r;
 
-	if (!addr || len < sizeof(sa_family_t) || (addr->sa_family != AF_INET && addr->sa_family != AF_INET6))
+	if (!addr || len < sizeof(sa_family_t) ||
+	    (addr->sa_family != AF_INET && addr->sa_family != AF_INET6))
 		return connect_other(c, fd, addr, len);
 	r = direct_connect(&c, fd, family_of(fd, word), addr, len);
 	if (c && !had) {
@@ -160,7 +161,8 @@ HOOK_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *le
 		r = get_int(val, len, c->app_nodelay);
 	}
 	conn_put(c);
-	return r == CONDUIT_PASS ? sys.getsockopt(fd, level, name, val, len) : (int)hook_result(r, saved);
+	return r == CONDUIT_PASS ? sys.getsockopt(fd, level, name, val, len)
+				 : (int)hook_result(r, saved);
 }
 
 HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
@@ -170,17 +172,20 @@ HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 
 	if (c && conn_state(c) != CONN_PLAIN && val && len >= sizeof(int)) {
 		if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
-			memcpy(&c->app_lowat, val, sizeof(int)); /* the mark on the socket is the session's */
+			memcpy(&c->app_lowat, val,
+			       sizeof(int)); /* the mark on the socket is the session's */
 			r = 0;
 		} else if (level == IPPROTO_TCP && name == TCP_NODELAY && c->shook) {
 			c->app_nodelay = *(const int *)val != 0;
 			r = 0;
-		} else if ((level == IPPROTO_TCP && name == TCP_ULP) || (level == SOL_SOCKET && name == SO_ZEROCOPY)) {
+		} else if ((level == IPPROTO_TCP && name == TCP_ULP) ||
+			   (level == SOL_SOCKET && name == SO_ZEROCOPY)) {
 			r = -ENOPROTOOPT; /* the kernel cannot do this with bytes that are sealed here */
 		}
 	}
 	conn_put(c);
-	return r == CONDUIT_PASS ? sys.setsockopt(fd, level, name, val, len) : (int)hook_result(r, saved);
+	return r == CONDUIT_PASS ? sys.setsockopt(fd, level, name, val, len)
+				 : (int)hook_result(r, saved);
 }
 
 HOOK_EXPORT int ioctl(int fd, unsigned long req, ...)

@@ -10,10 +10,10 @@
 
 __attribute__((constructor)) static void start(void)
 {
-	sys_start();                          /* every hook works from here on */
+	sys_start();                            /* every hook works from here on */
 	log_start(secure_getenv(WEFT_ENV_LOG)); /* refusals can be told */
-	control_start();                      /* names can be asked */
-	life_start();                         /* fork is seen */
+	control_start();                        /* names can be asked */
+	life_start();                           /* fork is seen */
 }
 
 /* libc flushes its streams only after us. We stay usable: other destructors may still read and write. */

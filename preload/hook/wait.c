@@ -21,8 +21,9 @@ static int64_t after_ms(int timeout)
 
 static int64_t after(const struct timespec *t)
 {
-	return !t || t->tv_sec > INT_MAX / 1000 ? WAIT_FOREVER
-						 : clock_now_ms() + t->tv_sec * 1000 + (t->tv_nsec + 999999) / 1000000;
+	return !t || t->tv_sec > INT_MAX / 1000
+		       ? WAIT_FOREVER
+		       : clock_now_ms() + t->tv_sec * 1000 + (t->tv_nsec + 999999) / 1000000;
 }
 
 HOOK_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
@@ -34,7 +35,8 @@ HOOK_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 	return (int)hook_result(wait_poll(fds, n, after_ms(timeout), NULL), saved);
 }
 
-HOOK_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+HOOK_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+		      const sigset_t *mask)
 {
 	int saved = errno;
 
@@ -45,13 +47,15 @@ HOOK_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeo
 
 HOOK_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
-	return size / sizeof(*fds) < n ? sys.__poll_chk(fds, n, timeout, size) : poll(fds, n, timeout);
+	return size / sizeof(*fds) < n ? sys.__poll_chk(fds, n, timeout, size)
+				       : poll(fds, n, timeout);
 }
 
-HOOK_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
-			    size_t size)
+HOOK_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+			    const sigset_t *mask, size_t size)
 {
-	return size / sizeof(*fds) < n ? sys.__ppoll_chk(fds, n, timeout, mask, size) : ppoll(fds, n, timeout, mask);
+	return size / sizeof(*fds) < n ? sys.__ppoll_chk(fds, n, timeout, mask, size)
+				       : ppoll(fds, n, timeout, mask);
 }
 
 /* Linux's select() leaves the time that was not slept; pselect() does not. */
@@ -74,7 +78,8 @@ HOOK_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *t
 	if (nothing_live() || !wait_set_has_conn(n, r, w, e))
 		return sys.select(n, r, w, e, timeout);
 	if (timeout)
-		t = (struct timespec){ .tv_sec = timeout->tv_sec, .tv_nsec = timeout->tv_usec * 1000 };
+		t = (struct timespec){ .tv_sec = timeout->tv_sec,
+				       .tv_nsec = timeout->tv_usec * 1000 };
 	deadline = after(timeout ? &t : NULL);
 	got = wait_select(n, r, w, e, deadline, NULL);
 	if (timeout && deadline != WAIT_FOREVER)
@@ -82,7 +87,8 @@ HOOK_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *t
 	return (int)hook_result(got, saved);
 }
 
-HOOK_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout, const sigset_t *mask)
+HOOK_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
+			const sigset_t *mask)
 {
 	int saved = errno;
 
@@ -111,7 +117,8 @@ HOOK_EXPORT int epoll_ctl(int ep, int op, int fd, struct epoll_event *ev)
 	return (int)hook_result(r, saved);
 }
 
-HOOK_EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int n, int timeout, const sigset_t *mask)
+HOOK_EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int n, int timeout,
+			    const sigset_t *mask)
 {
 	int saved = errno;
 
@@ -122,7 +129,8 @@ HOOK_EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int n, int timeout, 
 
 HOOK_EXPORT int epoll_wait(int ep, struct epoll_event *ev, int n, int timeout)
 {
-	return nothing_live() ? sys.epoll_wait(ep, ev, n, timeout) : epoll_pwait(ep, ev, n, timeout, NULL);
+	return nothing_live() ? sys.epoll_wait(ep, ev, n, timeout)
+			      : epoll_pwait(ep, ev, n, timeout, NULL);
 }
 
 HOOK_EXPORT int epoll_pwait2(int ep, struct epoll_event *ev, int n, const struct timespec *timeout,

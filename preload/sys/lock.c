@@ -28,8 +28,8 @@ bool lock_try(struct lock *l)
 {
 	int expected = 0;
 
-	return atomic_compare_exchange_strong_explicit(&l->word, &expected, lock_self(), memory_order_acquire,
-						       memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(&l->word, &expected, lock_self(),
+						       memory_order_acquire, memory_order_relaxed);
 }
 
 static bool owner_is_dead(int owner)
@@ -43,7 +43,8 @@ int lock_take(struct lock *l)
 	int me = lock_self(), seen = 0;
 	long r;
 
-	if (atomic_compare_exchange_strong_explicit(&l->word, &seen, me, memory_order_acquire, memory_order_relaxed))
+	if (atomic_compare_exchange_strong_explicit(&l->word, &seen, me, memory_order_acquire,
+						    memory_order_relaxed))
 		return 0;
 	for (;;) {
 		int owner = seen & ~LOCK_WAITERS;
@@ -51,15 +52,17 @@ int lock_take(struct lock *l)
 		if (owner == me)
 			return -EDEADLK;
 		if (!seen) {
-			if (atomic_compare_exchange_weak_explicit(&l->word, &seen, me | LOCK_WAITERS,
-								  memory_order_acquire, memory_order_relaxed))
+			if (atomic_compare_exchange_weak_explicit(
+				    &l->word, &seen, me | LOCK_WAITERS, memory_order_acquire,
+				    memory_order_relaxed))
 				return 0;
 			continue;
 		}
 		if (!(seen & LOCK_WAITERS) &&
 		    !atomic_compare_exchange_weak(&l->word, &seen, seen | LOCK_WAITERS))
 			continue;
-		r = raw_syscall(SYS_futex, (long)&l->word, FUTEX_WAIT, owner | LOCK_WAITERS, (long)&patience, 0, 0);
+		r = raw_syscall(SYS_futex, (long)&l->word, FUTEX_WAIT, owner | LOCK_WAITERS,
+				(long)&patience, 0, 0);
 		seen = atomic_load_explicit(&l->word, memory_order_relaxed);
 		if (r == -ETIMEDOUT && (seen & ~LOCK_WAITERS) == owner && owner_is_dead(owner) &&
 		    atomic_compare_exchange_strong(&l->word, &seen, me | LOCK_WAITERS))

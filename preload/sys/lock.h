@@ -7,7 +7,8 @@
 #include <stdbool.h>
 
 struct lock {
-	_Atomic int word; /* thread id of the owner; LOCK_WAITERS is or-ed in while somebody sleeps */
+	_Atomic int
+		word; /* thread id of the owner; LOCK_WAITERS is or-ed in while somebody sleeps */
 };
 
 /* 0; -EDEADLK: this thread holds it already; -EOWNERDEAD: taken over from a thread that died holding it. */

@@ -29,7 +29,8 @@ void *pool_get(void)
 	}
 	if (b)
 		return b;
-	p = raw_syscall(SYS_mmap, 0, POOL_BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	p = raw_syscall(SYS_mmap, 0, POOL_BLOCK, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	return p < 0 && p > -4096 ? NULL : (void *)p;
 }
 

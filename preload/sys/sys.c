@@ -14,11 +14,11 @@
  * libc lacks answers ENOSYS. */
 static long symbol_missing(void);
 
-#define HOOK(ret, name, params, args)                                                                                  \
-	static ret early_##name params                                                                                 \
-	{                                                                                                              \
-		sys_start();                                                                                           \
-		return sys.name args;                                                                                  \
+#define HOOK(ret, name, params, args)  \
+	static ret early_##name params \
+	{                              \
+		sys_start();           \
+		return sys.name args;  \
 	}
 #define OPTIONAL HOOK
 #include "sys/symbols.def"
@@ -53,7 +53,7 @@ void sys_start(void)
 
 	if (atomic_load_explicit(&done, memory_order_acquire))
 		return;
-	/* Two threads may both do this: they store the same values. */
+		/* Two threads may both do this: they store the same values. */
 #define HOOK(ret, name, params, args) *(void **)(void *)&sys.name = next_symbol(#name);
 #define OPTIONAL(ret, name, params, args) *(void **)(void *)&sys.name = dlsym(RTLD_NEXT, #name);
 #include "sys/symbols.def"

@@ -14,7 +14,7 @@
 #include <time.h>
 
 struct sys {
-#define HOOK(ret, name, params, args) ret (*name) params;
+#define HOOK(ret, name, params, args) ret(*name) params;
 #define OPTIONAL HOOK
 #include "sys/symbols.def"
 #undef HOOK

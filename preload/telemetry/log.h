@@ -6,7 +6,9 @@
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-void log_start(const char *spec); /* WEFT_LOG; NULL for the default, which also stands in for what is no level */
+void log_start(
+	const char *
+		spec); /* WEFT_LOG; NULL for the default, which also stands in for what is no level */
 
 /* Who carries lines to weftd: control, which lies above this room. `text` is valid during the call only.
  * It may block for a moment and must not log. */

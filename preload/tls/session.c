@@ -11,7 +11,9 @@
 
 void session_start(struct session *s, const struct record_keys *rx, const struct record_keys *tx)
 {
-	*s = (struct session){ .own = s->own, .lowat = s->lowat, .tx_burst = 1, .rx = *rx, .tx = *tx };
+	*s = (struct session){
+		.own = s->own, .lowat = s->lowat, .tx_burst = 1, .rx = *rx, .tx = *tx
+	};
 }
 
 uint8_t *session_block(struct session *s, bool tx)

@@ -34,12 +34,15 @@ struct session {
 	uint32_t lowat;          /* SO_RCVLOWAT on the socket */
 	uint32_t rx_have;        /* bytes of an incomplete record at the start of rx_block */
 	uint32_t plain_off, plain_end; /* undelivered plaintext in rx_block, from SESSION_PLAIN */
-	uint32_t tx_off, tx_end; /* the rest of a record that the socket took in part, in tx_block */
-	uint32_t tx_ahead;       /* plaintext bytes of it that the application was not told of yet */
-	uint32_t tx_burst;       /* records to seal before one send: few where the socket is often full */
-	uint32_t seen_wire, seen_plain, seen_records; /* whole records at the head of the socket, counted by session_unread() */
+	uint32_t tx_off,
+		tx_end;    /* the rest of a record that the socket took in part, in tx_block */
+	uint32_t tx_ahead; /* plaintext bytes of it that the application was not told of yet */
+	uint32_t tx_burst; /* records to seal before one send: few where the socket is often full */
+	uint32_t seen_wire, seen_plain,
+		seen_records; /* whole records at the head of the socket, counted by session_unread() */
 	uint8_t *rx_block, *tx_block; /* of the pool, or of `own` */
-	uint8_t *own;            /* two blocks for this session alone, in shared memory; NULL: take from the pool */
+	uint8_t *
+		own; /* two blocks for this session alone, in shared memory; NULL: take from the pool */
 };
 
 /* The AEAD contexts of this process for one session. */
@@ -55,10 +58,10 @@ void session_move(struct session *to, struct session *from, uint8_t *own);
 
 /* As recv(2) and send(2) on a stream, for `n` bytes of `iov` after its first `skip`. recv knows MSG_PEEK, send
  * MSG_NOSIGNAL and MSG_MORE. */
-ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
-		     int flags);
-ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
-		     int flags);
+ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+		     size_t skip, size_t n, int flags);
+ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+		     size_t skip, size_t n, int flags);
 
 /* Would a read return something (data, EOF, error) now? If not, the socket is emptied of what there is of a record, so that
  * the kernel says "readable" only when more has come. */

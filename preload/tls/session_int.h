@@ -12,7 +12,8 @@
 
 uint8_t *session_block(struct session *s, bool tx); /* NULL: no memory */
 void session_unblock(struct session *s, bool tx);
-int session_fail(struct session *s, int err, enum weft_reason reason); /* returns the error in force */
+int session_fail(struct session *s, int err,
+		 enum weft_reason reason); /* returns the error in force */
 int session_enter(struct session *s, struct lock *l);
 /* recvfrom or sendto without waiting. */
 long session_io(long call, int fd, const void *buf, size_t n, int flags);

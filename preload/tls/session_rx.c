@@ -56,7 +56,8 @@ int session_set_lowat(struct session *s, int fd, uint32_t lowat)
 	if (s->lowat == lowat)
 		return 0;
 	s->lowat = lowat;
-	return (int)sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, (long)&value, sizeof(value), 0);
+	return (int)sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, (long)&value,
+			     sizeof(value), 0);
 }
 
 /* Handshake messages after the handshake: KeyUpdate is obeyed, tickets of foreign servers are not used. */
@@ -96,8 +97,8 @@ static int take_control(struct session *s, uint8_t type, const uint8_t *content,
 }
 
 /* record_open() for the next record of the stream. */
-static ssize_t open_next(struct session *s, struct session_aead *a, const uint8_t *rec, size_t len, uint8_t *out,
-			 uint8_t *type)
+static ssize_t open_next(struct session *s, struct session_aead *a, const uint8_t *rec, size_t len,
+			 uint8_t *out, uint8_t *type)
 {
 	ssize_t n = record_open(a->rx, &s->rx, rec, len, out, type);
 
@@ -109,8 +110,8 @@ static ssize_t open_next(struct session *s, struct session_aead *a, const uint8_
 }
 
 /* Opens the whole record at `rec`. Data goes to `iov` (and counts in the return value); a control record is obeyed. */
-static ssize_t open_record(struct session *s, struct session_aead *a, const uint8_t *rec, size_t len,
-			   const struct iovec *iov, size_t skip)
+static ssize_t open_record(struct session *s, struct session_aead *a, const uint8_t *rec,
+			   size_t len, const struct iovec *iov, size_t skip)
 {
 	uint8_t *plain = s->rx_block + SESSION_PLAIN, *out = plain;
 	size_t room = 0;
@@ -133,7 +134,8 @@ static ssize_t open_record(struct session *s, struct session_aead *a, const uint
 
 /* Opens every whole record in rx_block[0, rx_have): they fit `iov` from `skip` on. What is left of the next one moves to
  * the front. Returns plaintext bytes delivered, or -errno where the first one fails. */
-static ssize_t open_whole(struct session *s, struct session_aead *a, const struct iovec *iov, size_t skip)
+static ssize_t open_whole(struct session *s, struct session_aead *a, const struct iovec *iov,
+			  size_t skip)
 {
 	size_t off = 0, done = 0;
 	ssize_t r = 0;
@@ -211,8 +213,8 @@ static int hold_record(struct session *s, struct session_aead *a, int fd)
 
 /* Takes what the socket has, at most so much that every whole record in it fits the room.
  * Returns plaintext bytes delivered (0: look again), or -errno. *dry: the socket had no more. */
-static ssize_t fill(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
-		    size_t room, bool peek, bool *dry)
+static ssize_t fill(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+		    size_t skip, size_t room, bool peek, bool *dry)
 {
 	ssize_t len;
 	size_t want;
@@ -237,7 +239,8 @@ static ssize_t fill(struct session *s, struct session_aead *a, int fd, const str
 }
 
 /* Plaintext that waits in the session; the last of it lets the held byte go. */
-static size_t deliver(struct session *s, int fd, const struct iovec *iov, size_t skip, size_t room, bool peek)
+static size_t deliver(struct session *s, int fd, const struct iovec *iov, size_t skip, size_t room,
+		      bool peek)
 {
 	size_t n = min_size(s->plain_end - s->plain_off, room);
 	uint8_t last;
@@ -263,7 +266,8 @@ static long peek_at(int fd, uint32_t at, uint8_t *buf, size_t n)
 	void *skip;
 	long r;
 
-	if (sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, (long)&off, sizeof(off), 0) == 0) {
+	if (sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, (long)&off, sizeof(off), 0) ==
+	    0) {
 		r = session_take(fd, buf, n, MSG_PEEK);
 		off = -1;
 		sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, (long)&off, sizeof(off), 0);
@@ -283,8 +287,8 @@ static long peek_at(int fd, uint32_t at, uint8_t *buf, size_t n)
 }
 
 /* MSG_PEEK sees past the record that waits in the session: the whole ones behind it are opened on copies. */
-static size_t peek_more(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
-			size_t room)
+static size_t peek_more(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+			size_t skip, size_t room)
 {
 	uint8_t *block = pool_get(), type = RECORD_DATA;
 	struct record_keys keys = s->rx;
@@ -316,8 +320,8 @@ static void settle(struct session *s, int fd)
 		session_unblock(s, false);
 }
 
-static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
-			size_t n, bool peek)
+static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+			size_t skip, size_t n, bool peek)
 {
 	bool dry = false;
 	size_t done = 0;
@@ -354,7 +358,8 @@ static bool is_at_end(int fd)
 }
 
 /* A record of the size of a KeyUpdate: is it one, or five bytes of data? Opened on copies, nothing moves on. */
-static bool is_data(struct session *s, struct session_aead *a, const uint8_t *rec, size_t len, uint32_t ahead)
+static bool is_data(struct session *s, struct session_aead *a, const uint8_t *rec, size_t len,
+		    uint32_t ahead)
 {
 	struct record_keys keys = s->rx;
 	uint8_t plain[8] = { 0 }, type = RECORD_DATA;
@@ -406,7 +411,8 @@ static bool obey(struct session *s, struct session_aead *a, int fd)
 	struct iovec iov = { .iov_base = none, .iov_len = sizeof(none) };
 	bool dry;
 
-	return fill(s, a, fd, &iov, 0, KEY_UPDATE_WIRE - RECORD_OVERHEAD, false, &dry) < 0 || is_ready(s, a, fd);
+	return fill(s, a, fd, &iov, 0, KEY_UPDATE_WIRE - RECORD_OVERHEAD, false, &dry) < 0 ||
+	       is_ready(s, a, fd);
 }
 
 static bool is_ready(struct session *s, struct session_aead *a, int fd)
@@ -424,7 +430,8 @@ static bool is_ready(struct session *s, struct session_aead *a, int fd)
 	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
 	need = len ? (uint32_t)len - s->rx_have : RECORD_HEADER - s->rx_have;
 	if (len && (size_t)have >= need)
-		return len != KEY_UPDATE_WIRE || is_data(s, a, rec, (size_t)len, 0) || obey(s, a, fd);
+		return len != KEY_UPDATE_WIRE || is_data(s, a, rec, (size_t)len, 0) ||
+		       obey(s, a, fd);
 	if (is_at_end(fd))
 		return true;
 	if (have > 0)
@@ -451,8 +458,8 @@ void session_drain_end(struct session *s, struct session_aead *a, int fd)
 	if (session_enter(s, &s->rx_lock))
 		return;
 	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
-	if (have == ALERT_WIRE && !s->rx_have && !s->plain_end && look_at_record(s, fd, rec) == ALERT_WIRE &&
-	    !is_data(s, a, rec, ALERT_WIRE, 0))
+	if (have == ALERT_WIRE && !s->rx_have && !s->plain_end &&
+	    look_at_record(s, fd, rec) == ALERT_WIRE && !is_data(s, a, rec, ALERT_WIRE, 0))
 		take(s, fd, rec, ALERT_WIRE);
 	lock_drop(&s->rx_lock);
 }
@@ -472,7 +479,8 @@ static void count_records(struct session *s, struct session_aead *a, int fd, uin
 
 		if (n)
 			memcpy(rec, s->rx_block, n);
-		if (at >= have || (n < sizeof(rec) && (len = peek_at(fd, at, rec + n, sizeof(rec) - n)) <= 0) ||
+		if (at >= have ||
+		    (n < sizeof(rec) && (len = peek_at(fd, at, rec + n, sizeof(rec) - n)) <= 0) ||
 		    n + (n < sizeof(rec) ? (size_t)len : 0) < RECORD_HEADER)
 			break;
 		len = record_wire_length(rec);
@@ -511,8 +519,8 @@ ssize_t session_unread(struct session *s, struct session_aead *a, int fd)
 	return r;
 }
 
-ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
-		     int flags)
+ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+		     size_t skip, size_t n, int flags)
 {
 	ssize_t r;
 

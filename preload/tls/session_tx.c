@@ -7,15 +7,17 @@
 #include "sys/sys.h"
 #include "tls/session_int.h"
 
-#define TX_RECORDS 4u             /* sealed before one send */
-#define TX_REKEY_AT (1u << 23)    /* records under one key: half of what RFC 8446 section 5.5 allows AES-GCM */
+#define TX_RECORDS 4u /* sealed before one send */
+#define TX_REKEY_AT \
+	(1u << 23) /* records under one key: half of what RFC 8446 section 5.5 allows AES-GCM */
 #define TX_LAST_WAIT_MS 2000
 
 /* The rest of a record that the socket took in part goes out before anything else. */
 static int flush(struct session *s, int fd, int flags)
 {
 	while (s->tx_off < s->tx_end) {
-		long r = session_put(fd, s->tx_block + s->tx_off, s->tx_end - s->tx_off, flags & MSG_NOSIGNAL);
+		long r = session_put(fd, s->tx_block + s->tx_off, s->tx_end - s->tx_off,
+				     flags & MSG_NOSIGNAL);
 
 		if (r < 0)
 			return (int)r;
@@ -29,7 +31,8 @@ static int flush(struct session *s, int fd, int flags)
 /* The socket took `sent` bytes of the `k` records in tx_block, record i of plain[i] bytes. Those of which nothing went out
  * never happened. One that went out in part stays as the rest to flush; if it is the last of what the program wrote, the
  * program is told one byte less, so that it comes back and the rest follows. Returns plaintext bytes taken. */
-static size_t take_back(struct session *s, const uint32_t *plain, unsigned k, size_t sent, size_t asked)
+static size_t take_back(struct session *s, const uint32_t *plain, unsigned k, size_t sent,
+			size_t asked)
 {
 	size_t off = 0, taken = 0;
 	unsigned i = 0;
@@ -55,8 +58,8 @@ static size_t take_back(struct session *s, const uint32_t *plain, unsigned k, si
 }
 
 /* Seals and sends a burst of records. Returns plaintext bytes taken, or -errno. *full: the socket took only a part. */
-static ssize_t send_batch(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
-			  size_t n, int flags, bool *full)
+static ssize_t send_batch(struct session *s, struct session_aead *a, int fd,
+			  const struct iovec *iov, size_t skip, size_t n, int flags, bool *full)
 {
 	uint8_t *block = session_block(s, true);
 	uint32_t plain[TX_RECORDS];
@@ -68,7 +71,8 @@ static ssize_t send_batch(struct session *s, struct session_aead *a, int fd, con
 		return -ENOMEM;
 	for (; k < s->tx_burst && sealed < n; k++) {
 		plain[k] = (uint32_t)(n - sealed < WEFT_RECORD_MAX ? n - sealed : WEFT_RECORD_MAX);
-		r = record_seal(a->tx, &s->tx, RECORD_DATA, iov, skip + sealed, plain[k], block + wire);
+		r = record_seal(a->tx, &s->tx, RECORD_DATA, iov, skip + sealed, plain[k],
+				block + wire);
 		if (r < 0)
 			return session_fail(s, -EIO, WEFT_REASON_BAD_RECORD);
 		wire += (size_t)r;
@@ -89,8 +93,8 @@ static ssize_t send_batch(struct session *s, struct session_aead *a, int fd, con
 	return (ssize_t)take_back(s, plain, k, (size_t)r, n);
 }
 
-static ssize_t send_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip,
-			size_t n, int flags)
+static ssize_t send_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+			size_t skip, size_t n, int flags)
 {
 	size_t done = s->tx_ahead < n ? s->tx_ahead : n;
 	ssize_t r = 0;
@@ -115,8 +119,11 @@ static ssize_t send_all(struct session *s, struct session_aead *a, int fd, const
 
 int session_rekey(struct session *s, struct session_aead *a, int fd)
 {
-	static const uint8_t key_update[5] = { 24, 0, 0, 1, 0 }; /* RFC 8446 section 4.6.3, update_not_requested */
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)key_update, .iov_len = sizeof(key_update) };
+	static const uint8_t key_update[5] = {
+		24, 0, 0, 1, 0
+	}; /* RFC 8446 section 4.6.3, update_not_requested */
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)key_update,
+			     .iov_len = sizeof(key_update) };
 	uint8_t *block = session_block(s, true);
 	ssize_t r;
 
@@ -131,8 +138,8 @@ int session_rekey(struct session *s, struct session_aead *a, int fd)
 	return flush(s, fd, MSG_NOSIGNAL);
 }
 
-ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov, size_t skip, size_t n,
-		     int flags)
+ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+		     size_t skip, size_t n, int flags)
 {
 	static const uint8_t none;
 	ssize_t r = session_enter(s, &s->tx_lock);
@@ -141,7 +148,8 @@ ssize_t session_send(struct session *s, struct session_aead *a, int fd, const st
 		return r;
 	if (s->error)
 		r = s->error;
-	else if (s->tx_closed) /* after shutdown: the kernel answers EPIPE, and sends the signal if it is due */
+	else if (
+		s->tx_closed) /* after shutdown: the kernel answers EPIPE, and sends the signal if it is due */
 		r = session_put(fd, &none, 1, flags & MSG_NOSIGNAL);
 	else
 		r = flush(s, fd, flags);
