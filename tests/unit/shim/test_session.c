@@ -24,7 +24,8 @@ struct end {
 	struct session_aead a;
 };
 
-static void end_open(struct end *e, int fd, const struct record_keys *rx, const struct record_keys *tx)
+static void end_open(struct end *e, int fd, const struct record_keys *rx,
+		     const struct record_keys *tx)
 {
 	*e = (struct end){ .fd = fd, .s.lowat = 1, .a = { record_aead_new(), record_aead_new() } };
 	session_start(&e->s, rx, tx);
@@ -42,7 +43,8 @@ static void end_close(struct end *e)
 
 static void pair_open(struct end *a, struct end *b, int sndbuf)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
 	struct record_keys k1, k2;
 	socklen_t len = sizeof(sa);
@@ -101,7 +103,8 @@ static void small_reads_of_a_large_record(void **state)
 		out[i] = (char)(i * 7);
 	assert_int_equal(put(&a, out, sizeof(out)), sizeof(out));
 	for (i = 0; i < sizeof(in); i++) {
-		assert_true(readable(&b, 1000)); /* until the last byte is read, the kernel says so */
+		assert_true(
+			readable(&b, 1000)); /* until the last byte is read, the kernel says so */
 		assert_int_equal(session_unread(&b.s, &b.a, b.fd), sizeof(in) - i);
 		assert_int_equal(get(&b, in + i, 1, 0), 1);
 	}
