@@ -75,10 +75,12 @@ static ssize_t wait_for(int fd, size_t need)
 
 /* The same for the next bytes of a record. To wait for all of it could be to wait for ever: a small receive buffer takes a
  * part only. */
-static int wait_bytes(int fd)
+static int wait_bytes(struct conn *c, int fd)
 {
 	ssize_t n = wait_for(fd, 1);
 
+	if (n < 0 && n != -EAGAIN && n != -EINTR)
+		c->session->rx_eof = true; /* the kernel tells an error once; then it is the end */
 	return n < 0 ? (int)n : 0;
 }
 
@@ -115,12 +117,11 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 		if (!n && session_ready(c->session, &c->aead, fd))
 			return 0; /* recv(2) of nothing waits for something all the same */
 		if (c->waits && !done && !(flags & MSG_DONTWAIT) && session_is_dry(c->session)) {
-			r = wait_bytes(fd);
+			r = wait_bytes(c, fd);
 			if (r < 0)
 				break;
-			if (conn_state(c) !=
-			    CONN_OPEN) /* closed meanwhile: the number may be another file's */
-				continue;
+			if (conn_state(c) != CONN_OPEN)
+				continue; /* closed meanwhile: the number may be another file's */
 		}
 		r = session_recv(c->session, &c->aead, fd, iov, done, n - done, flags);
 		if (r == -ESTALE)
@@ -143,7 +144,7 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 		if (!c->waits)
 			break;
 		w = done ? block_wait_once(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO))
-			 : wait_bytes(fd);
+			 : wait_bytes(c, fd);
 		if (w < 0) {
 			r = w;
 			break;

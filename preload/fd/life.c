@@ -210,7 +210,13 @@ int life_duped(int from, int to)
 	uintptr_t word = table_word(from);
 	struct conn *c;
 
-	if (to < 0 || from == to || !is_ours())
+	if (to < 0 || from == to)
+		return to;
+	if (word <= SLOT_PASS && table_word(to) <= SLOT_PASS) {
+		life_born(to, (enum slot)word);
+		return to;
+	}
+	if (!is_ours())
 		return to;
 	if (word > SLOT_MAX) {
 		c = table_conn_of(from, word);
