@@ -1,4 +1,5 @@
 """Garbage, silence, foreign certificates, wrong messages and wrong documents: a clear reason each, and nobody else is harmed."""
+import errno
 import datetime
 import json
 import os
@@ -52,10 +53,11 @@ def fate(port, data, wait=15, half_close=False):
         while chunk := s.recv(4096):
             got += chunk
         return got, "closed"
-    except ConnectionError:
-        return got, "reset"
     except socket.timeout:
         return got, "silent"
+    except OSError as e:
+        assert isinstance(e, ConnectionError) or e.errno == errno.ENOTCONN, e
+        return got, "reset"
     finally:
         s.close()
 
