@@ -1,5 +1,4 @@
 /* Start and end of the library in its guest. */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "control/control.h"
@@ -16,9 +15,9 @@ __attribute__((constructor)) static void start(void)
 	life_start();                           /* fork is seen */
 }
 
-/* libc flushes its streams only after us. We stay usable: other destructors may still read and write. */
+/* Goodbye on every connection. We stay usable: other destructors may still read. Streams are not flushed here: fflush(NULL)
+ * would wait for a thread that sits in a read from stdin. */
 __attribute__((destructor)) static void end(void)
 {
-	fflush(NULL);
 	life_exit();
 }
