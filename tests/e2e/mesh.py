@@ -94,7 +94,10 @@ class Mesh:
             p.end()
         if self._redis:
             self._redis.close()
+        complaints = [line for p in self.processes for line in p.text().split("\n") if "Sanitizer: " in line or "runtime error: " in line]
+        text = self.logs() if complaints else ""
         shutil.rmtree(self.dir, ignore_errors=True)
+        assert not complaints, text
 
     def logs(self):
         """Every log of this mesh, cut to what one can read."""
