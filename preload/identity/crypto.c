@@ -4,12 +4,12 @@
 #include <openssl/kdf.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
-#include <openssl/provider.h>
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "identity/provider.h"
 #include "identity/vault.h"
 #include "sys/lock.h"
 
@@ -23,12 +23,14 @@ static bool crypto_fetch(struct crypto *c)
 	c->aes128_gcm = EVP_CIPHER_fetch(c->lib, "AES-128-GCM", NULL);
 	c->aes256_gcm = EVP_CIPHER_fetch(c->lib, "AES-256-GCM", NULL);
 	c->chacha20_poly1305 = EVP_CIPHER_fetch(c->lib, "ChaCha20-Poly1305", NULL);
-	return c->tls13_kdf && c->aes128_gcm && c->aes256_gcm && c->chacha20_poly1305;
+	c->sha256 = EVP_MD_fetch(c->lib, "SHA2-256", NULL);
+	return c->sha256 && c->tls13_kdf && c->aes128_gcm && c->aes256_gcm && c->chacha20_poly1305;
 }
 
 static void crypto_drop(struct crypto *c)
 {
 	EVP_KDF_free(c->tls13_kdf);
+	EVP_MD_free(c->sha256);
 	EVP_CIPHER_free(c->aes128_gcm);
 	EVP_CIPHER_free(c->aes256_gcm);
 	EVP_CIPHER_free(c->chacha20_poly1305);
@@ -42,8 +44,8 @@ static bool crypto_start(struct crypto *c)
 	vault_start();
 	if (!OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL))
 		return false;
-	c->lib = OSSL_LIB_CTX_new();
-	if (c->lib && OSSL_PROVIDER_load(c->lib, "default") && crypto_fetch(c))
+	c->lib = provider_context();
+	if (c->lib && crypto_fetch(c))
 		return true;
 	crypto_drop(c);
 	ERR_clear_error();

@@ -10,6 +10,7 @@
 struct crypto {
 	OSSL_LIB_CTX *lib;
 	EVP_KDF *tls13_kdf;
+	EVP_MD *sha256;
 	EVP_CIPHER *aes128_gcm, *aes256_gcm, *chacha20_poly1305;
 };
 

@@ -102,7 +102,7 @@ static int verify_chain(X509_STORE_CTX *store, struct peer *p, STACK_OF(X509) * 
 	int err;
 
 	X509_STORE_CTX_set0_trusted_stack(store, anchors);
-	/* An anchor may itself be an intermediate: the bundle is all that we trust, and all of it is trusted. */
+	/* An anchor may itself be an intermediate: the bundle is all that we trust, and all of it is. */
 	X509_STORE_CTX_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
 	if (X509_verify_cert(store) > 0)
 		return 1;
@@ -112,11 +112,30 @@ static int verify_chain(X509_STORE_CTX *store, struct peer *p, STACK_OF(X509) * 
 	return refuse(store, p, WEFT_REASON_CERT_UNTRUSTED, err, NULL);
 }
 
+/* Trusts `leaf` if it leads to one of `anchors`, now or when it was last seen. */
+static int trust_leaf(X509_STORE_CTX *store, struct peer *p, X509 *leaf, bool server,
+		      struct verified *known, STACK_OF(X509) * anchors)
+{
+	uint8_t digest[VERIFIED_DIGEST];
+	bool has_digest = verified_digest(leaf, server, digest);
+
+	if (has_digest && verified_has(known, digest)) {
+		X509_STORE_CTX_set_error(store, X509_V_OK);
+		return 1;
+	}
+	if (!verify_chain(store, p, anchors))
+		return 0;
+	if (has_digest)
+		verified_add(known, digest, X509_STORE_CTX_get0_chain(store));
+	return 1;
+}
+
 int peer_verify(X509_STORE_CTX *store, void *arg)
 {
 	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
 	struct peer *p = SSL_get_app_data(ssl);
 	X509 *leaf = X509_STORE_CTX_get0_cert(store);
+	struct anchors *all = arg;
 	char uri[WEFT_SPIFFE_MAX + 1];
 	STACK_OF(X509) * anchors;
 	struct weft_spiffe id;
@@ -126,12 +145,12 @@ int peer_verify(X509_STORE_CTX *store, void *arg)
 		return refuse(store, p, WEFT_REASON_CERT_NO_IDENTITY, X509_V_ERR_CERT_REJECTED,
 			      "not an X509-SVID with one URI spiffe://<trust "
 			      "domain>/ns/<ns>/sa/<service>");
-	anchors = anchors_of(arg, id.trust_domain);
+	anchors = anchors_of(all, id.trust_domain);
 	if (!anchors)
 		return refuse(store, p, WEFT_REASON_CERT_UNTRUSTED,
 			      X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
 			      "no trust bundle for the peer's trust domain");
-	if (!verify_chain(store, p, anchors))
+	if (!trust_leaf(store, p, leaf, !SSL_is_server(ssl), &all->verified, anchors))
 		return 0;
 	if (!is_expected(p->expected, uri))
 		return refuse(store, p, WEFT_REASON_CERT_WRONG_IDENTITY,

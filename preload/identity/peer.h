@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "identity/verified.h"
 #include "weft/limits.h"
 #include "weft/reason.h"
 #include "weft/wire.h"
@@ -32,6 +33,7 @@ struct anchors {
 		STACK_OF(X509) * certs;
 	} sets[WEFT_BUNDLE_MAX];
 	size_t n;
+	struct verified verified;
 };
 
 /* Takes over `cert`, also on failure. `trust_domain` must outlive `a`. 0 or -ENOMEM. */

@@ -53,10 +53,10 @@ static inline X509 *pki_blank(const char *name, EVP_PKEY *key, long from, long u
 	return cert;
 }
 
-/* `above` NULL: a self-signed root. */
-static inline struct pki_ca pki_ca(const char *name, const struct pki_ca *above)
+/* `above` NULL: a self-signed root. `key` is taken over. */
+static inline struct pki_ca pki_ca_with(const char *name, const struct pki_ca *above, EVP_PKEY *key)
 {
-	struct pki_ca ca = { .key = EVP_EC_gen("P-256") };
+	struct pki_ca ca = { .key = key };
 	const struct pki_ca *signer = above ? above : &ca;
 
 	ca.cert = pki_blank(name, ca.key, 0, 0);
@@ -66,6 +66,11 @@ static inline struct pki_ca pki_ca(const char *name, const struct pki_ca *above)
 	pki_extension(ca.cert, signer->cert, NID_subject_key_identifier, "hash");
 	assert(X509_sign(ca.cert, signer->key, EVP_sha256()));
 	return ca;
+}
+
+static inline struct pki_ca pki_ca(const char *name, const struct pki_ca *above)
+{
+	return pki_ca_with(name, above, EVP_EC_gen("P-256"));
 }
 
 static inline void pki_ca_done(struct pki_ca *ca)

@@ -9,8 +9,7 @@
 
 #include <cmocka.h>
 
-#include "pki.h"
-#include "tls/handshake.h"
+#include "foreign.h"
 
 #define ORDERS "spiffe://cluster.local/ns/default/sa/orders"
 #define WEB "spiffe://cluster.local/ns/default/sa/web"
@@ -63,94 +62,6 @@ static struct handshake *our_client(const struct wire_strs *who)
 	struct handshake_client c = { .sni = "orders.default", .identities = who };
 
 	return handshake_new_client(fixture.web, &c);
-}
-
-/* ---- a plain OpenSSL peer ---- */
-
-struct foreign {
-	SSL_CTX *ctx;
-	SSL *ssl;
-	X509 *leaf;
-	EVP_PKEY *key;
-	int r;           /* of its last SSL_do_handshake */
-	char error[160]; /* why it failed */
-};
-
-static int trust_all(int ok, X509_STORE_CTX *store)
-{
-	(void)ok, (void)store;
-	return 1;
-}
-
-/* `leaf` NULL: no certificate. `suites` NULL: the default. */
-static void foreign_start(struct foreign *f, bool server, const struct pki_ca *ca,
-			  const struct pki_leaf *leaf, int fd, const char *suites)
-{
-	*f = (struct foreign){ .ctx = SSL_CTX_new(TLS_method()), .key = EVP_EC_gen("P-256") };
-	if (leaf) {
-		f->leaf = pki_sign(ca, f->key, leaf);
-		assert_true(SSL_CTX_use_certificate(f->ctx, f->leaf) &&
-			    SSL_CTX_use_PrivateKey(f->ctx, f->key));
-		if (ca == &fixture.ca[1])
-			assert_true(SSL_CTX_add1_chain_cert(f->ctx, ca->cert));
-	}
-	SSL_CTX_set_verify(f->ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, trust_all);
-	if (suites)
-		assert_true(SSL_CTX_set_ciphersuites(f->ctx, suites));
-	f->ssl = SSL_new(f->ctx);
-	SSL_set_fd(f->ssl, fd);
-	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
-	if (server)
-		SSL_set_accept_state(f->ssl);
-	else
-		SSL_set_connect_state(f->ssl);
-}
-
-static void foreign_done(struct foreign *f)
-{
-	SSL_free(f->ssl);
-	SSL_CTX_free(f->ctx);
-	X509_free(f->leaf);
-	EVP_PKEY_free(f->key);
-	ERR_clear_error();
-}
-
-static void foreign_step(struct foreign *f)
-{
-	int e;
-
-	if (f->r == 1 || f->error[0])
-		return;
-	ERR_clear_error();
-	f->r = SSL_do_handshake(f->ssl);
-	e = SSL_get_error(f->ssl, f->r);
-	if (f->r != 1 && e != SSL_ERROR_WANT_READ && e != SSL_ERROR_WANT_WRITE)
-		snprintf(f->error, sizeof(f->error), "%s",
-			 ERR_reason_error_string(ERR_peek_error()));
-}
-
-/* The alert that our refusal sent it: a client has already finished, and reads it. */
-static const char *foreign_error(struct foreign *f)
-{
-	char byte;
-
-	foreign_step(f);
-	if (f->r == 1 && SSL_read(f->ssl, &byte, 1) <= 0)
-		snprintf(f->error, sizeof(f->error), "%s",
-			 ERR_reason_error_string(ERR_peek_error()));
-	return f->error;
-}
-
-static int run_against(struct handshake *h, int fd, struct foreign *f)
-{
-	int r = -EAGAIN;
-
-	for (int i = 0; i < 50 && (r == -EAGAIN || (!r && f->r != 1)); i++) {
-		if (r == -EAGAIN)
-			r = handshake_step(h, fd);
-		foreign_step(f);
-	}
-	return r;
 }
 
 /* ---- ours with ours ---- */
@@ -389,7 +300,7 @@ static void client_with_openssl_server(void **state)
 		int fd[2];
 
 		pair(fd);
-		foreign_start(&f, true, &fixture.ca[1], &good_orders, fd[1], suites[i]);
+		foreign_start(&f, true, &fixture.ca[1], &good_orders, NULL, fd[1], suites[i]);
 		SSL_set_num_tickets(f.ssl, 0);
 		assert_int_equal(run_against(h, fd[0], &f), 0);
 		assert_int_equal(f.r, 1);
@@ -419,7 +330,7 @@ static void tickets_of_a_foreign_server(void **state)
 
 	(void)state;
 	pair(fd);
-	foreign_start(&f, true, &fixture.ca[1], &good_orders, fd[1], NULL);
+	foreign_start(&f, true, &fixture.ca[1], &good_orders, NULL, fd[1], NULL);
 	SSL_CTX_set_session_id_context(f.ctx, (const unsigned char *)"t", 1);
 	SSL_set_session_id_context(f.ssl, (const unsigned char *)"t", 1);
 	assert_int_equal(run_against(h, fd[0], &f), 0);
@@ -446,7 +357,7 @@ static void server_with_openssl_client(void **state)
 		int fd[2];
 
 		pair(fd);
-		foreign_start(&f, false, &fixture.ca[1], &good_web, fd[1], suites[i]);
+		foreign_start(&f, false, &fixture.ca[1], &good_web, NULL, fd[1], suites[i]);
 		if (i)
 			SSL_set_alpn_protos(f.ssl, (const unsigned char *)"\x08http/1.1", 9);
 		assert_int_equal(run_against(h, fd[0], &f), 0);
@@ -569,8 +480,8 @@ static void client_refuses(void **state)
 		int fd[2];
 
 		pair(fd);
-		foreign_start(&f, true, b->signer ? b->signer : &fixture.ca[1], &b->leaf, fd[1],
-			      NULL);
+		foreign_start(&f, true, b->signer ? b->signer : &fixture.ca[1], &b->leaf, NULL,
+			      fd[1], NULL);
 		refused(h, fd[0], &f, b);
 		handshake_free(h);
 		foreign_done(&f);
@@ -593,7 +504,7 @@ static void server_refuses(void **state)
 
 		pair(fd);
 		foreign_start(&f, false, b->signer ? b->signer : &fixture.ca[1],
-			      b == &none ? NULL : &b->leaf, fd[1], NULL);
+			      b == &none ? NULL : &b->leaf, NULL, fd[1], NULL);
 		refused(h, fd[0], &f, b);
 		handshake_free(h);
 		foreign_done(&f);
@@ -666,7 +577,7 @@ static void old_versions_are_refused(void **state)
 
 	(void)state;
 	pair(fd);
-	foreign_start(&f, false, &fixture.ca[1], &good_web, fd[1], NULL);
+	foreign_start(&f, false, &fixture.ca[1], &good_web, NULL, fd[1], NULL);
 	SSL_set_max_proto_version(f.ssl, TLS1_2_VERSION);
 	assert_int_equal(run_against(h, fd[0], &f), -ECONNRESET);
 	assert_int_equal(handshake_reason(h), WEFT_REASON_HANDSHAKE_FAILED);
