@@ -181,10 +181,10 @@ static void report(struct request *q, const void *body)
 		ask->level <= LOG_LEVEL_DEBUG ? (enum log_level)ask->level : LOG_LEVEL_INFO;
 
 	if (log_allowed(&q->c->session->reports, 20))
-		log_line(level, "pid %d (%s) %s: %s: %s", (int)q->facts.pid,
-			 q->p ? q->p->service : q->facts.comm,
-			 reason_name((enum weft_reason)ask->reason),
-			 reason_text((enum weft_reason)ask->reason), ask->text.p);
+		log_line(level, "pid %d (%s)%s%s: %s", (int)q->facts.pid,
+			 q->p ? q->p->service : q->facts.comm, ask->reason ? " " : "",
+			 ask->reason ? reason_name((enum weft_reason)ask->reason) : "",
+			 ask->text.p);
 	client_answer(q->c, &wire_schema_registered, &done);
 }
 
