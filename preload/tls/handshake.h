@@ -1,6 +1,6 @@
 /* A TLS 1.3 handshake over a connected socket, by OpenSSL with our own BIO (raw system calls, never reading past
  * the handshake), which ends with two record_keys and is freed. Not thread-safe: the caller holds the session's lock.
- * About 54 KB while it lives. Never blocks: the caller waits for handshake_wants(). */
+ * About 65 KB while it lives. Never blocks: the caller waits for handshake_wants(). */
 #ifndef TLS_HANDSHAKE_H
 #define TLS_HANDSHAKE_H
 
