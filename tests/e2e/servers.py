@@ -44,7 +44,7 @@ class Nginx:
         with open(self.conf, "w") as f:
             f.write(NGINX % dict(dir=self.dir, main=main, workers=workers, http=http, server=server, more=more, who=who,
                                  listen=listen or f"127.0.0.1:{self.port}"))
-        self.process = mesh.popen(["nginx", "-e", f"{self.dir}/start.log", "-c", self.conf], service=service, shim=shim,
+        self.process = mesh.popen(["/usr/sbin/nginx", "-e", f"{self.dir}/start.log", "-c", self.conf], service=service, shim=shim,
                                   name=f"nginx-{self.port}", env=env, netns=netns or mesh.netns)
         if wait:
             mesh.wait_listening(self.port, None if daemon else self.process)
