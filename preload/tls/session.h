@@ -78,7 +78,8 @@ ssize_t session_unread(struct session *s, struct session_aead *a, int fd);
 int session_flush(struct session *s, int fd);
 /* Before a close: a close_notify of the peer that nobody read is taken, so that the kernel ends with FIN, not RST. */
 void session_drain_end(struct session *s, struct session_aead *a, int fd);
-/* Flushes and sends an alert: close_notify (0) ends our direction. Does its best on a full socket; may wait 2 s there. */
+/* Flushes and sends an alert: close_notify (0) ends our direction. shutdown() or close() must follow: the alert waits for the
+ * FIN, so that a poller sees both at once. Does its best on a full socket; may wait 2 s there. */
 void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t description);
 
 #endif

@@ -17,7 +17,7 @@ static int flush(struct session *s, int fd, int flags)
 {
 	while (s->tx_off < s->tx_end) {
 		long r = session_put(fd, s->tx_block + s->tx_off, s->tx_end - s->tx_off,
-				     flags & MSG_NOSIGNAL);
+				     flags & (MSG_NOSIGNAL | MSG_MORE));
 
 		if (r < 0)
 			return (int)r;
@@ -176,19 +176,19 @@ int session_flush(struct session *s, int fd)
 }
 
 /* The last bytes before an end: a full send buffer is made larger, or waited for, so that nothing accepted is lost. */
-static void flush_last(struct session *s, int fd)
+static void flush_last(struct session *s, int fd, int more)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	struct timespec wait = { .tv_sec = TX_LAST_WAIT_MS / 1000 };
 	int size = 0;
 	socklen_t len = sizeof(size);
 
-	if (flush(s, fd, MSG_NOSIGNAL) != -EAGAIN)
+	if (flush(s, fd, MSG_NOSIGNAL | more) != -EAGAIN)
 		return;
 	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, (long)&len, 0);
 	size = size / 2 + (int)POOL_BLOCK;
 	sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, sizeof(size), 0);
-	while (flush(s, fd, MSG_NOSIGNAL) == -EAGAIN)
+	while (flush(s, fd, MSG_NOSIGNAL | more) == -EAGAIN)
 		if (sys_call(SYS_ppoll, (long)&p, 1, (long)&wait, 0, 0, 0) <= 0)
 			break;
 }
@@ -202,11 +202,11 @@ void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t de
 	if (session_enter(s, &s->tx_lock))
 		return;
 	if (s->tx_end)
-		flush_last(s, fd);
+		flush_last(s, fd, 0);
 	if (!s->tx_end && !s->tx_closed && session_block(s, true)) {
 		r = record_seal(a->tx, &s->tx, RECORD_ALERT, &iov, 0, sizeof(alert), s->tx_block);
 		s->tx_end = r > 0 ? (uint32_t)r : 0;
-		flush_last(s, fd);
+		flush_last(s, fd, MSG_MORE); /* leaves together with the FIN that follows */
 	}
 	s->tx_closed = true;
 	s->tx_off = s->tx_end = s->tx_ahead = 0;
