@@ -16,7 +16,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "full: takes long; scripts/test --full runs it")
     config.addinivalue_line("markers", "seconds(n): how long this test may take")
     proc.become_subreaper()
-    for path in (SHIM, WEFTD, WEFT):
+    for path in (SHIM.rpartition(":")[2], WEFTD, WEFT):
         if not os.path.exists(path):
             raise pytest.UsageError(f"{path} is not built (run make, or scripts/test)")
 
