@@ -12,6 +12,7 @@
 #include "sys/sys.h"
 
 static int pid; /* whose memory this is */
+static void (*on_attach)(void);
 
 static bool is_ours(void)
 {
@@ -41,8 +42,9 @@ static void after_fork_child(void)
 	pid = (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 }
 
-void life_start(void)
+void life_start(void (*attached)(void))
 {
+	on_attach = attached;
 	pid = (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
@@ -81,6 +83,8 @@ void life_attach(int fd, struct conn *c)
 	uintptr_t was;
 	bool ok;
 
+	if (on_attach)
+		on_attach();
 	was = table_swap(fd, (uintptr_t)c, &ok);
 	if (!ok) { /* no memory for the table: it must not go on in the clear */
 		sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0, 0, 0);
@@ -237,18 +241,24 @@ int life_duped(int from, int to)
 	return to;
 }
 
-void life_before_dup2(int from, int to)
+void life_leave(int fd)
 {
 	uintptr_t was;
 	bool ok;
 
-	if (from == to || table_word(to) == SLOT_UNKNOWN || !is_ours() ||
-	    sys_call(SYS_fcntl, from, F_GETFD, 0, 0, 0, 0) < 0)
+	if (table_word(fd) == SLOT_UNKNOWN || !is_ours())
 		return;
-	was = table_swap(to, SLOT_UNKNOWN, &ok);
+	was = table_swap(fd, SLOT_UNKNOWN, &ok);
 	if (was == SLOT_LISTENER)
-		mesh_unlisten(to);
-	let_go(was, to, false);
+		mesh_unlisten(fd);
+	let_go(was, fd, false);
+}
+
+void life_before_dup2(int from, int to)
+{
+	if (from != to && table_word(to) != SLOT_UNKNOWN &&
+	    sys_call(SYS_fcntl, from, F_GETFD, 0, 0, 0, 0) >= 0)
+		life_leave(to);
 }
 
 void life_exit(void)

@@ -6,7 +6,8 @@
 
 #include "fd/table.h"
 
-void life_start(void); /* once, by the constructor */
+/* Once, by the constructor. `attached` is called whenever a descriptor is attached to a connection. */
+void life_start(void (*attached)(void));
 
 /* A new descriptor of the kernel's has this number: whatever we knew of it is stale. */
 void life_born(int fd, enum slot slot);
@@ -22,6 +23,7 @@ int life_close(int fd);
 void life_close_range(unsigned first, unsigned last);
 int life_duped(int from, int to); /* `to` is a copy; returns it */
 void life_before_dup2(int from, int to);
-void life_exit(void); /* the process ends: goodbye on every connection */
+void life_leave(int fd); /* libc is about to close it, or to give its number to another file */
+void life_exit(void);    /* the process ends: goodbye on every connection */
 
 #endif

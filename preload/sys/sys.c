@@ -22,15 +22,11 @@ static long symbol_missing(void);
 	}
 #define OPTIONAL HOOK
 #include "sys/symbols.def"
-#undef HOOK
-#undef OPTIONAL
 
 struct sys sys = {
 #define HOOK(ret, name, params, args) .name = early_##name,
 #define OPTIONAL HOOK
 #include "sys/symbols.def"
-#undef HOOK
-#undef OPTIONAL
 };
 
 static long symbol_missing(void)
@@ -57,8 +53,6 @@ void sys_start(void)
 #define HOOK(ret, name, params, args) *(void **)(void *)&sys.name = next_symbol(#name);
 #define OPTIONAL(ret, name, params, args) *(void **)(void *)&sys.name = dlsym(RTLD_NEXT, #name);
 #include "sys/symbols.def"
-#undef HOOK
-#undef OPTIONAL
 	atomic_store_explicit(&done, 1, memory_order_release);
 	errno = saved;
 }

@@ -6,6 +6,8 @@
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -17,8 +19,6 @@ struct sys {
 #define HOOK(ret, name, params, args) ret(*name) params;
 #define OPTIONAL HOOK
 #include "sys/symbols.def"
-#undef HOOK
-#undef OPTIONAL
 };
 
 extern struct sys sys;

@@ -109,7 +109,8 @@ static ssize_t open_next(struct session *s, struct session_aead *a, const uint8_
 	return n < 0 ? session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD) : n;
 }
 
-/* Opens the whole record at `rec`. Data goes to `iov` (and counts in the return value); a control record is obeyed. */
+/* Opens the whole record at `rec`. Data goes to `iov` (and counts in the return value); a control record is obeyed. What may
+ * be one is opened aside: a program's buffer is left alone behind what it was told of. */
 static ssize_t open_record(struct session *s, struct session_aead *a, const uint8_t *rec,
 			   size_t len, const struct iovec *iov, size_t skip)
 {
@@ -118,7 +119,7 @@ static ssize_t open_record(struct session *s, struct session_aead *a, const uint
 	uint8_t type = RECORD_DATA;
 	ssize_t r;
 
-	if (len > RECORD_OVERHEAD)
+	if (len > KEY_UPDATE_WIRE)
 		out = iov_at(iov, skip, &room);
 	if (room < len - RECORD_OVERHEAD || room == 0)
 		out = plain;
