@@ -21,7 +21,8 @@ int carry_out(const int *fds, int n);
 /* The receiver no more will come: takes back what carry_out() promised to the other holders. */
 void carry_revoke(const int *fds, int n);
 
-typedef void carry_attach(int fd, struct conn *c); /* life_attach(): `c` comes with a reference for this fd */
+typedef void
+carry_attach(int fd, struct conn *c); /* life_attach(): `c` comes with a reference for this fd */
 
 /* Adopts what `memfd` lists and has its socket among `fds` (NULL: any descriptor of this process), through `attach`.
  * Returns how many connections were adopted, or -errno. Does not close memfd. */

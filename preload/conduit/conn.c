@@ -48,9 +48,19 @@ static struct conn *conn_alloc(void)
 	return c;
 }
 
+uint64_t conn_cookie(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, (long)&cookie, (long)&len, 0);
+	return cookie;
+}
+
 struct conn *conn_new(int fd, int family)
 {
 	struct conn *c = NULL;
+	uint64_t cookie = conn_cookie(fd);
 
 	if (lock_take(&list.lock) == -EDEADLK)
 		return NULL;
@@ -60,6 +70,7 @@ struct conn *conn_new(int fd, int family)
 		c->session = &c->own;
 		c->own.lowat = 1;
 		c->fd = fd;
+		c->cookie = cookie;
 		c->family = family;
 		c->fds = 1;
 		c->next = list.all;

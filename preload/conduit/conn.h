@@ -46,7 +46,8 @@ struct conn_dial {               /* of a client, until it is closed */
 	union conn_name local;
 };
 
-struct share; /* conduit/share.h */
+struct share;   /* conduit/share.h */
+struct segment; /* conduit/segment.h */
 
 struct conn {
 	_Atomic unsigned refs;
@@ -56,6 +57,7 @@ struct conn {
 	uint32_t regs;          /* first registration; fd room */
 	_Atomic int fds;        /* descriptors of this process that lead here */
 	int fd;                 /* one of them */
+	uint64_t cookie;        /* of the socket, whatever number it has (socket(7), SO_COOKIE) */
 	struct lock lock;
 	bool server;
 	bool waits;    /* the last read had to wait in the kernel: begin with that */
@@ -78,11 +80,13 @@ struct conn {
 	struct identity *id; /* counted; while stepping */
 	struct handshake *handshake;
 	uint64_t policy_seq;     /* inbound policy that admitted the peer */
+	uint64_t admitted_as;    /* hash of our SPIFFE ID then; 0: never admitted by policy */
 	char *peer;              /* SPIFFE ID; malloc'ed */
 	struct session *session; /* &own, or in `share` */
 	struct session own;
 	struct session_aead aead;
-	struct share *share;      /* NULL while no fork shared it */
+	struct share *share;      /* NULL while no other process shares it */
+	struct segment *segment;  /* that `share` lies in; counted */
 	struct conn *prev, *next; /* all connections of the process */
 };
 
@@ -110,6 +114,7 @@ void conn_move(struct conn *c, enum conn_state to);
 /* Ends in CONN_FAILED: `err` is a positive errno. Counts, logs once. A server's socket is shut down. */
 void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail);
 
+uint64_t conn_cookie(int fd); /* 0: no socket */
 /* Address of the socket's peer for a log line, or "?". */
 const char *conn_peer_text(int fd, char text[static WEFT_ADDR_TEXT]);
 

@@ -77,6 +77,16 @@ bool shake_admits(const struct identity *id, int fd, const char *peer)
 	return v.allowed;
 }
 
+uint64_t shake_self(const struct identity *id)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+	size_t i;
+
+	for (i = 0; i < id->wire->spiffe.n; i++)
+		h = (h ^ (uint8_t)id->wire->spiffe.p[i]) * UINT64_C(0x100000001b3);
+	return h;
+}
+
 static bool start_session(struct conn *c, const struct handshake_result *r)
 {
 	c->aead.rx = record_aead_new();
@@ -114,6 +124,7 @@ static void finish(struct conn *c, int fd)
 		log_info("connection to %s open: peer %s at %s", c->dial.service->wire->name.p,
 			 c->peer, conn_peer_text(fd, text));
 	c->policy_seq = c->id->seq;
+	c->admitted_as = shake_self(c->id);
 	c->handshake = handshake_free(c->handshake);
 	c->id = identity_unref(c->id);
 	conn_move(c, CONN_OPEN);

@@ -11,5 +11,7 @@ void shake_expired(struct conn *c, int fd);
 
 /* Inbound policy for the peer of `fd`; `peer` is its SPIFFE ID or NULL for plaintext. */
 bool shake_admits(const struct identity *id, int fd, const char *peer);
+/* Hash of the SPIFFE ID of `id`: whether two programs of one process are the same workload. */
+uint64_t shake_self(const struct identity *id);
 
 #endif

@@ -1,115 +1,47 @@
 #include "conduit/share.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "sys/clock.h"
+#include "conduit/segment.h"
 #include "sys/pool.h"
 #include "sys/sys.h"
 
-#define SHARE_HOLDERS 30
-#define SHARE_PENDING (-1)    /* a fork that is under way */
-#define SHARE_PENDING_MS 1000 /* after this it failed */
-
-/* A process that holds the connection. A count would not do: a child that was killed, or that went on by exec, never takes
- * itself off. Start time tells a reused pid, the start of the stack tells an exec. */
-struct holder {
-	int pid;
-	uint64_t start, stack;
-	int64_t since_ms;
-};
+#define SHARE_FORK_MS 1000 /* a child that has not come by then never will */
 
 struct share {
-	struct lock lock;
+	uint64_t nonce;      /* who attaches by place checks that it is this one */
 	_Atomic int open;    /* the session is there for everybody */
 	_Atomic int stepper; /* pid of the process that does the handshake */
-	unsigned n;          /* holders; more than SHARE_HOLDERS: nobody is ever the last */
-	struct holder holder[SHARE_HOLDERS];
+	struct holders holders;
 	struct session session;
 };
 
 #define SHARE_HEAD ((sizeof(struct share) + 4095) & ~(size_t)4095)
 #define SHARE_SIZE (SHARE_HEAD + 2 * POOL_BLOCK)
 
-static int self_pid(void)
+/* Moves the session to part `i` of `seg`; all locks are held, those of the new session too afterwards. */
+static void move_in(struct conn *c, struct segment *seg, size_t i)
 {
-	return (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
-}
+	struct share *s = segment_at(seg, i * SHARE_SIZE, SHARE_SIZE);
+	struct session *old = c->session;
 
-/* proc_pid_stat(5): start time is field 22, start of the stack field 28 (0 where we may not know). */
-static bool look_at_process(int pid, struct holder *h)
-{
-	char path[32], text[512], *p;
-	long fd, n = 0;
-	int field;
-
-	*h = (struct holder){ .pid = pid };
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	fd = sys_call(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
-	if (fd >= 0) {
-		n = sys_call(SYS_read, fd, (long)text, sizeof(text) - 1, 0, 0, 0);
-		sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
-	}
-	if (n <= 0)
-		return sys_call(SYS_kill, pid, 0, 0, 0, 0, 0) != -ESRCH;
-	text[n] = 0;
-	p = strrchr(text, ')');
-	if (!p || p[1] != ' ' || p[2] == 'Z' || p[2] == 'X')
-		return false;
-	for (field = 2; p && field <= 28; field++, p = p ? strchr(p + 1, ' ') : NULL) {
-		if (field == 22)
-			h->start = strtoull(p + 1, NULL, 10);
-		if (field == 28)
-			h->stack = strtoull(p + 1, NULL, 10);
-	}
-	return true;
-}
-
-static bool holder_lives(const struct holder *h)
-{
-	struct holder now;
-
-	if (h->pid == SHARE_PENDING)
-		return clock_now_ms() - h->since_ms < SHARE_PENDING_MS;
-	return look_at_process(h->pid, &now) && (!now.start || now.start == h->start) &&
-	       (!now.stack || now.stack == h->stack);
-}
-
-static void holder_add(struct share *s, int pid)
-{
-	struct holder *h = &s->holder[s->n < SHARE_HOLDERS ? s->n : SHARE_HOLDERS - 1];
-
-	lock_take(&s->lock);
-	if (s->n < SHARE_HOLDERS && pid != SHARE_PENDING)
-		look_at_process(pid, h);
-	else if (s->n < SHARE_HOLDERS)
-		*h = (struct holder){ .pid = pid, .since_ms = clock_now_ms() };
-	s->n++;
-	lock_drop(&s->lock);
-}
-
-static struct share *share_new(struct conn *c)
-{
-	long p = sys_call(SYS_mmap, 0, SHARE_SIZE, PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct share *s = (struct share *)p;
-
-	if (p < 0 && p > -4096)
-		return NULL;
-	holder_add(s, self_pid());
-	session_move(&s->session, c->session, (uint8_t *)s + SHARE_HEAD);
+	sys_call(SYS_getrandom, (long)&s->nonce, sizeof(s->nonce), 1 /* GRND_NONBLOCK */, 0, 0, 0);
+	s->nonce ^= c->cookie;
+	holders_claim(&s->holders);
+	session_move(&s->session, old, (uint8_t *)s + SHARE_HEAD);
 	s->open = conn_state(c) == CONN_OPEN;
+	c->share = s;
+	c->segment = segment_ref(seg);
+	lock_take(&s->session.rx_lock);
+	lock_take(&s->session.tx_lock);
 	c->session = &s->session;
-	return s;
+	lock_drop(&old->tx_lock); /* whoever waited finds that it moved */
+	lock_drop(&old->rx_lock);
 }
 
-/* -EDEADLK where the forking thread itself is in the middle of this connection. */
-static int take_all(struct conn *c)
+int share_lock(struct conn *c)
 {
 	if (lock_take(&c->lock) == -EDEADLK)
 		return -EDEADLK;
@@ -123,29 +55,41 @@ drop:
 	return -EDEADLK;
 }
 
+void share_unlock(struct conn *c)
+{
+	lock_drop(&c->session->tx_lock);
+	lock_drop(&c->session->rx_lock);
+	lock_drop(&c->lock);
+}
+
+static bool is_of_use(const struct conn *c)
+{
+	return conn_state(c) != CONN_CLOSED && conn_state(c) != CONN_PLAIN;
+}
+
+/* One segment for all sessions that this fork is the first to share: a machine has 4,096 of them. */
 void share_prepare(void)
 {
-	struct session *old;
+	struct segment *seg = NULL;
 	struct conn *c;
+	size_t n = 0;
 
 	conn_list_lock();
+	for (c = conn_list_first(); c; c = c->next)
+		n += !c->share && is_of_use(c);
+	if (n)
+		seg = segment_new(n * SHARE_SIZE);
 	for (c = conn_list_first(); c; c = c->next) {
-		if (conn_state(c) == CONN_CLOSED || conn_state(c) == CONN_PLAIN || take_all(c) < 0)
+		if (!is_of_use(c) || share_lock(c) < 0)
 			continue;
 		c->prepared = true;
-		old = c->session;
-		if (!c->share) {
-			c->share = share_new(c);
-			if (c->share) { /* whoever waited for the old locks finds that it moved */
-				lock_take(&c->session->rx_lock);
-				lock_take(&c->session->tx_lock);
-				lock_drop(&old->tx_lock);
-				lock_drop(&old->rx_lock);
-			}
-		}
+		if (!c->share && seg && n)
+			move_in(c, seg, --n);
 		if (c->share)
-			holder_add(c->share, SHARE_PENDING);
+			holders_expect(&c->share->holders, SHARE_FORK_MS);
 	}
+	segment_put(seg);
+	segment_lock();
 	pool_lock();
 }
 
@@ -154,29 +98,14 @@ void share_parent(void)
 	struct conn *c;
 
 	pool_unlock();
+	segment_unlock();
 	for (c = conn_list_first(); c; c = c->next) {
 		if (!c->prepared)
 			continue;
 		c->prepared = false;
-		lock_drop(&c->session->tx_lock);
-		lock_drop(&c->session->rx_lock);
-		lock_drop(&c->lock);
+		share_unlock(c);
 	}
 	conn_list_unlock();
-}
-
-static void claim_pending(struct share *s)
-{
-	unsigned i, n;
-
-	lock_take(&s->lock);
-	n = s->n < SHARE_HOLDERS ? s->n : SHARE_HOLDERS;
-	for (i = n; i-- > 0;)
-		if (s->holder[i].pid == SHARE_PENDING) {
-			look_at_process(self_pid(), &s->holder[i]);
-			break;
-		}
-	lock_drop(&s->lock);
 }
 
 /* The locks in private memory are copies of those that the parent's thread holds; those in shared memory are the parent's
@@ -187,22 +116,77 @@ void share_child(void)
 
 	lock_forked();
 	pool_forked();
+	segment_forked();
 	for (c = conn_list_first(); c; c = c->next) {
 		memset(&c->lock, 0, sizeof(c->lock));
 		if (!c->share) {
 			memset(&c->own.rx_lock, 0, sizeof(c->own.rx_lock));
 			memset(&c->own.tx_lock, 0, sizeof(c->own.tx_lock));
 		} else if (c->prepared) {
-			claim_pending(c->share);
+			holders_claim(&c->share->holders);
 		}
 		c->prepared = false;
 	}
 	conn_list_forked();
 }
 
+int share_now(struct conn *c)
+{
+	struct segment *seg = NULL;
+	int r = 0;
+
+	if (!c->share) {
+		seg = segment_new(SHARE_SIZE);
+		if (!seg || segment_id(seg) < 0) {
+			segment_put(seg);
+			return -ENOTSUP;
+		}
+		r = share_lock(c);
+		if (!r && !c->share)
+			move_in(c, seg, 0);
+		if (!r)
+			share_unlock(c);
+		segment_put(seg);
+	}
+	return r ? r : segment_id(c->segment) < 0 ? -ENOTSUP : 0;
+}
+
+struct share_place share_place(const struct conn *c)
+{
+	if (!c->share)
+		return (struct share_place){ .segment = -1 };
+	return (struct share_place){ .segment = segment_id(c->segment),
+				     .offset = segment_offset(c->segment, c->share),
+				     .nonce = c->share->nonce };
+}
+
+int share_attach(struct conn *c, const struct share_place *at)
+{
+	struct segment *seg;
+	struct share *s;
+	int r = segment_attach(at->segment, &seg);
+
+	if (r)
+		return r;
+	s = at->offset % SHARE_SIZE == 0 ? segment_at(seg, at->offset, SHARE_SIZE) : NULL;
+	if (!s || s->nonce != at->nonce) { /* the number is another segment's by now */
+		segment_put(seg);
+		return -EIDRM;
+	}
+	c->share = s;
+	c->segment = seg;
+	c->session = &s->session;
+	return 0;
+}
+
+struct holders *share_holders(struct conn *c)
+{
+	return c->share ? &c->share->holders : NULL;
+}
+
 bool share_may_step(struct conn *c)
 {
-	int me = self_pid(), nobody = 0;
+	int me = holders_self(), nobody = 0;
 
 	if (!c->share)
 		return true;
@@ -226,40 +210,18 @@ void share_opened(struct conn *c)
 
 bool share_is_last(struct conn *c)
 {
-	int me = self_pid();
-	bool last = true;
-	unsigned i;
-
-	if (!c->share)
-		return true;
-	lock_take(&c->share->lock);
-	if (c->share->n > SHARE_HOLDERS)
-		last = false;
-	for (i = 0; last && i < c->share->n; i++)
-		if (c->share->holder[i].pid != me && holder_lives(&c->share->holder[i]))
-			last = false;
-	lock_drop(&c->share->lock);
-	return last;
+	return !c->share || holders_only_self(&c->share->holders);
 }
 
 void share_leave(struct conn *c)
 {
-	struct share *s = c->share;
-	int me = self_pid();
-	unsigned i;
-
-	if (!s)
-		return;
-	lock_take(&s->lock);
-	for (i = 0; s->n <= SHARE_HOLDERS && i < s->n; i++)
-		if (s->holder[i].pid == me)
-			s->holder[i--] = s->holder[--s->n];
-	lock_drop(&s->lock);
+	if (c->share)
+		holders_leave(&c->share->holders);
 }
 
 void share_release(struct conn *c)
 {
-	if (c->share)
-		sys_call(SYS_munmap, (long)c->share, SHARE_SIZE, 0, 0, 0, 0);
+	segment_put(c->segment);
+	c->segment = NULL;
 	c->share = NULL;
 }

@@ -18,20 +18,23 @@ void session_start(struct session *s, const struct record_keys *rx, const struct
 
 uint8_t *session_block(struct session *s, bool tx)
 {
-	uint8_t **b = tx ? &s->tx_block : &s->rx_block;
+	intptr_t *at = tx ? &s->tx_at : &s->rx_at;
+	void *block;
 
-	if (!*b)
-		*b = s->own ? s->own + (tx ? POOL_BLOCK : 0) : pool_get();
-	return *b;
+	if (!*at && s->own) {
+		*at = s->own + (tx ? POOL_BLOCK : 0);
+	} else if (!*at) {
+		block = pool_get();
+		*at = block ? (intptr_t)block - (intptr_t)s : 0;
+	}
+	return tx ? tx_block(s) : rx_block(s);
 }
 
 void session_unblock(struct session *s, bool tx)
 {
-	uint8_t **b = tx ? &s->tx_block : &s->rx_block;
-
 	if (!s->own)
-		pool_put(*b);
-	*b = NULL;
+		pool_put(tx ? tx_block(s) : rx_block(s));
+	*(tx ? &s->tx_at : &s->rx_at) = 0;
 }
 
 void session_wipe(struct session *s)
@@ -47,12 +50,12 @@ void session_move(struct session *to, struct session *from, uint8_t *own)
 	*to = *from;
 	memset(&to->rx_lock, 0, sizeof(to->rx_lock));
 	memset(&to->tx_lock, 0, sizeof(to->tx_lock));
-	to->own = own;
-	to->rx_block = to->tx_block = NULL;
-	if (from->rx_block)
-		memcpy(session_block(to, false), from->rx_block, POOL_BLOCK);
-	if (from->tx_block)
-		memcpy(session_block(to, true), from->tx_block, POOL_BLOCK);
+	to->own = (intptr_t)own - (intptr_t)to;
+	to->rx_at = to->tx_at = 0;
+	if (from->rx_at)
+		memcpy(session_block(to, false), rx_block(from), POOL_BLOCK);
+	if (from->tx_at)
+		memcpy(session_block(to, true), tx_block(from), POOL_BLOCK);
 	session_wipe(from);
 	from->moved = true;
 }

@@ -40,9 +40,8 @@ struct session {
 	uint32_t tx_burst; /* records to seal before one send: few where the socket is often full */
 	uint32_t seen_wire, seen_plain,
 		seen_records; /* whole records at the head of the socket, counted by session_unread() */
-	uint8_t *rx_block, *tx_block; /* of the pool, or of `own` */
-	uint8_t *
-		own; /* two blocks for this session alone, in shared memory; NULL: take from the pool */
+	intptr_t rx_at, tx_at; /* blocks, by distance from here: each holder maps them elsewhere */
+	intptr_t own; /* two blocks for this session alone, in shared memory; 0: of the pool */
 };
 
 /* The AEAD contexts of this process for one session. */

@@ -10,6 +10,17 @@
 /* rx_block: ciphertext from 0, plaintext of one record from SESSION_PLAIN. */
 #define SESSION_PLAIN (POOL_BLOCK - WEFT_RECORD_MAX - 256)
 
+/* NULL: there is none. */
+static inline uint8_t *rx_block(const struct session *s)
+{
+	return s->rx_at ? (uint8_t *)((intptr_t)s + s->rx_at) : NULL;
+}
+
+static inline uint8_t *tx_block(const struct session *s)
+{
+	return s->tx_at ? (uint8_t *)((intptr_t)s + s->tx_at) : NULL;
+}
+
 uint8_t *session_block(struct session *s, bool tx); /* NULL: no memory */
 void session_unblock(struct session *s, bool tx);
 int session_fail(struct session *s, int err,

@@ -114,7 +114,7 @@ static ssize_t open_next(struct session *s, struct session_aead *a, const uint8_
 static ssize_t open_record(struct session *s, struct session_aead *a, const uint8_t *rec,
 			   size_t len, const struct iovec *iov, size_t skip)
 {
-	uint8_t *plain = s->rx_block + SESSION_PLAIN, *out = plain;
+	uint8_t *plain = rx_block(s) + SESSION_PLAIN, *out = plain;
 	size_t room = 0;
 	uint8_t type = RECORD_DATA;
 	ssize_t r;
@@ -142,7 +142,7 @@ static ssize_t open_whole(struct session *s, struct session_aead *a, const struc
 	ssize_t r = 0;
 
 	while (s->rx_have - off >= RECORD_HEADER && !s->rx_eof) {
-		ssize_t len = record_wire_length(s->rx_block + off);
+		ssize_t len = record_wire_length(rx_block(s) + off);
 
 		if (len < 0) {
 			r = session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
@@ -150,7 +150,7 @@ static ssize_t open_whole(struct session *s, struct session_aead *a, const struc
 		}
 		if (s->rx_have - off < (size_t)len)
 			break;
-		r = open_record(s, a, s->rx_block + off, (size_t)len, iov, skip + done);
+		r = open_record(s, a, rx_block(s) + off, (size_t)len, iov, skip + done);
 		if (r < 0)
 			break;
 		off += (size_t)len;
@@ -158,7 +158,7 @@ static ssize_t open_whole(struct session *s, struct session_aead *a, const struc
 	}
 	s->rx_have -= (uint32_t)off;
 	if (off && s->rx_have)
-		memmove(s->rx_block, s->rx_block + off, s->rx_have);
+		memmove(rx_block(s), rx_block(s) + off, s->rx_have);
 	return done ? (ssize_t)done : r < 0 ? r : 0;
 }
 
@@ -174,7 +174,7 @@ static int take_end(struct session *s, long r)
 /* Wire length of the record that rx_block begins with; 0: its header is not complete. */
 static ssize_t record_begun(struct session *s)
 {
-	ssize_t len = s->rx_have >= RECORD_HEADER ? record_wire_length(s->rx_block) : 0;
+	ssize_t len = s->rx_have >= RECORD_HEADER ? record_wire_length(rx_block(s)) : 0;
 
 	return len < 0 ? session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD) : len;
 }
@@ -185,23 +185,23 @@ static int hold_record(struct session *s, struct session_aead *a, int fd)
 {
 	ssize_t len = record_begun(s);
 	size_t want = len ? (size_t)len - 1 : RECORD_HEADER;
-	uint8_t type = RECORD_DATA, *plain = s->rx_block + SESSION_PLAIN, last;
+	uint8_t type = RECORD_DATA, *plain = rx_block(s) + SESSION_PLAIN, last;
 	ssize_t n;
 	long r;
 
 	if (len < 0)
 		return (int)len;
 	if (s->rx_have < want) {
-		r = take(s, fd, s->rx_block + s->rx_have, want - s->rx_have);
+		r = take(s, fd, rx_block(s) + s->rx_have, want - s->rx_have);
 		if (r <= 0)
 			return take_end(s, r);
 		s->rx_have += (uint32_t)r;
 		return 0;
 	}
-	r = session_take(fd, s->rx_block + want, 1, MSG_PEEK);
+	r = session_take(fd, rx_block(s) + want, 1, MSG_PEEK);
 	if (r <= 0)
 		return take_end(s, r);
-	n = open_next(s, a, s->rx_block, (size_t)len, plain, &type);
+	n = open_next(s, a, rx_block(s), (size_t)len, plain, &type);
 	if (n < 0)
 		return (int)n;
 	s->rx_have = 0;
@@ -229,7 +229,7 @@ static ssize_t fill(struct session *s, struct session_aead *a, int fd, const str
 	if (peek || (size_t)len > room + RECORD_OVERHEAD)
 		return hold_record(s, a, fd);
 	want = min_size(room + RECORD_OVERHEAD, SESSION_PLAIN) - s->rx_have;
-	r = take(s, fd, s->rx_block + s->rx_have, want);
+	r = take(s, fd, rx_block(s) + s->rx_have, want);
 	if (r == 0 && !s->rx_have)
 		return take_end(s, 0);
 	if (r <= 0)
@@ -246,7 +246,7 @@ static size_t deliver(struct session *s, int fd, const struct iovec *iov, size_t
 	size_t n = min_size(s->plain_end - s->plain_off, room);
 	uint8_t last;
 
-	iov_put(iov, skip, s->rx_block + SESSION_PLAIN + s->plain_off, n);
+	iov_put(iov, skip, rx_block(s) + SESSION_PLAIN + s->plain_off, n);
 	if (peek)
 		return n;
 	s->plain_off += (uint32_t)n;
@@ -379,7 +379,7 @@ static ssize_t look_at_record(struct session *s, int fd, uint8_t rec[KEY_UPDATE_
 	long r;
 
 	if (have)
-		memcpy(rec, s->rx_block, have);
+		memcpy(rec, rx_block(s), have);
 	if (have < KEY_UPDATE_WIRE) {
 		r = session_take(fd, rec + have, KEY_UPDATE_WIRE - have, MSG_PEEK);
 		if (r <= 0)
@@ -398,7 +398,7 @@ static void take_part(struct session *s, int fd, size_t have)
 
 	if (!session_block(s, false) || s->rx_have + have > SESSION_PLAIN)
 		return;
-	r = take(s, fd, s->rx_block + s->rx_have, have);
+	r = take(s, fd, rx_block(s) + s->rx_have, have);
 	if (r > 0)
 		s->rx_have += (uint32_t)r;
 }
@@ -479,7 +479,7 @@ static void count_records(struct session *s, struct session_aead *a, int fd, uin
 		size_t n = min_size(held, sizeof(rec));
 
 		if (n)
-			memcpy(rec, s->rx_block, n);
+			memcpy(rec, rx_block(s), n);
 		if (at >= have ||
 		    (n < sizeof(rec) && (len = peek_at(fd, at, rec + n, sizeof(rec) - n)) <= 0) ||
 		    n + (n < sizeof(rec) ? (size_t)len : 0) < RECORD_HEADER)

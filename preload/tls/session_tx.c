@@ -16,7 +16,7 @@
 static int flush(struct session *s, int fd, int flags)
 {
 	while (s->tx_off < s->tx_end) {
-		long r = session_put(fd, s->tx_block + s->tx_off, s->tx_end - s->tx_off,
+		long r = session_put(fd, tx_block(s) + s->tx_off, s->tx_end - s->tx_off,
 				     flags & (MSG_NOSIGNAL | MSG_MORE));
 
 		if (r < 0)
@@ -204,7 +204,7 @@ void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t de
 	if (s->tx_end)
 		flush_last(s, fd, 0);
 	if (!s->tx_end && !s->tx_closed && session_block(s, true)) {
-		r = record_seal(a->tx, &s->tx, RECORD_ALERT, &iov, 0, sizeof(alert), s->tx_block);
+		r = record_seal(a->tx, &s->tx, RECORD_ALERT, &iov, 0, sizeof(alert), tx_block(s));
 		s->tx_end = r > 0 ? (uint32_t)r : 0;
 		flush_last(s, fd, MSG_MORE); /* leaves together with the FIN that follows */
 	}

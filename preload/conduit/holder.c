@@ -1,0 +1,168 @@
+#include "conduit/holder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "sys/clock.h"
+#include "sys/sys.h"
+
+#define EXPECTED (-1) /* pid of one to come */
+
+int holders_self(void)
+{
+	return (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+}
+
+/* proc_pid_stat(5): start time is field 22, start of the stack field 28 (0 where we may not know). */
+static bool look_at_process(int pid, struct holder *h)
+{
+	char path[32], text[512], *p;
+	long fd, n = 0;
+	int field;
+
+	*h = (struct holder){ .pid = pid };
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = sys_call(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
+	if (fd >= 0) {
+		n = sys_call(SYS_read, fd, (long)text, sizeof(text) - 1, 0, 0, 0);
+		sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+	}
+	if (n <= 0)
+		return sys_call(SYS_kill, pid, 0, 0, 0, 0, 0) != -ESRCH;
+	text[n] = 0;
+	p = strrchr(text, ')');
+	if (!p || p[1] != ' ' || p[2] == 'Z' || p[2] == 'X')
+		return false;
+	for (field = 2; p && field <= 28; field++, p = p ? strchr(p + 1, ' ') : NULL) {
+		if (field == 22)
+			h->start = strtoull(p + 1, NULL, 10);
+		if (field == 28)
+			h->stack = strtoull(p + 1, NULL, 10);
+	}
+	return true;
+}
+
+static bool holder_lives(const struct holder *h)
+{
+	struct holder now;
+
+	if (h->pid == EXPECTED)
+		return clock_now_ms() < h->until_ms;
+	return look_at_process(h->pid, &now) && (!now.start || now.start == h->start) &&
+	       (!now.stack || !h->stack || now.stack == h->stack);
+}
+
+static struct holder *find(struct holders *h, int pid)
+{
+	unsigned i, n = h->n < HOLDERS_MAX ? h->n : HOLDERS_MAX;
+
+	for (i = n; i-- > 0;)
+		if (h->v[i].pid == pid)
+			return &h->v[i];
+	return NULL;
+}
+
+static void drop(struct holders *h, struct holder *x)
+{
+	if (x && h->n <= HOLDERS_MAX)
+		*x = h->v[--h->n];
+}
+
+static void add(struct holders *h, struct holder x)
+{
+	unsigned i;
+
+	for (i = h->n; h->n == HOLDERS_MAX && i-- > 0;)
+		if (!holder_lives(&h->v[i]))
+			drop(h, &h->v[i]);
+	if (h->n < HOLDERS_MAX)
+		h->v[h->n] = x;
+	h->n++;
+}
+
+void holders_expect(struct holders *h, int64_t ms)
+{
+	lock_take(&h->lock);
+	add(h, (struct holder){ .pid = EXPECTED, .until_ms = clock_now_ms() + ms });
+	lock_drop(&h->lock);
+}
+
+void holders_renounce(struct holders *h)
+{
+	lock_take(&h->lock);
+	drop(h, find(h, EXPECTED));
+	lock_drop(&h->lock);
+}
+
+/* The caller's entry is `x`. */
+static void enter(struct holders *h, struct holder x, bool claims)
+{
+	struct holder *old;
+
+	lock_take(&h->lock);
+	old = find(h, x.pid);
+	if (!old && claims)
+		old = find(h, EXPECTED);
+	if (old)
+		*old = x;
+	else
+		add(h, x);
+	lock_drop(&h->lock);
+}
+
+void holders_expected_is(struct holders *h, int pid)
+{
+	struct holder x, *old;
+
+	look_at_process(pid, &x);
+	x.stack = 0;
+	lock_take(&h->lock);
+	old = find(h, pid) ? NULL : find(h, EXPECTED);
+	if (old)
+		*old = x;
+	lock_drop(&h->lock);
+}
+
+void holders_claim(struct holders *h)
+{
+	struct holder x;
+
+	look_at_process(holders_self(), &x);
+	enter(h, x, true);
+}
+
+void holders_exec(struct holders *h)
+{
+	struct holder x;
+
+	look_at_process(holders_self(), &x);
+	x.stack = 0;
+	enter(h, x, false);
+}
+
+void holders_leave(struct holders *h)
+{
+	lock_take(&h->lock);
+	drop(h, find(h, holders_self()));
+	lock_drop(&h->lock);
+}
+
+bool holders_only_self(struct holders *h)
+{
+	int me = holders_self();
+	bool only = true;
+	unsigned i;
+
+	lock_take(&h->lock);
+	if (h->n > HOLDERS_MAX)
+		only = false;
+	for (i = 0; only && i < h->n; i++)
+		if (h->v[i].pid != me && holder_lives(&h->v[i]))
+			only = false;
+	lock_drop(&h->lock);
+	return only;
+}

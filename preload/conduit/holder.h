@@ -1,0 +1,40 @@
+/* The processes that hold a connection, in memory that they share. A list, not a count: one that is killed never takes
+ * itself off. Start time tells a reused pid, the start of the stack tells that its memory went with an exec. */
+#ifndef CONDUIT_HOLDER_H
+#define CONDUIT_HOLDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sys/lock.h"
+
+#define HOLDERS_MAX 30
+
+struct holder {
+	int pid;
+	uint64_t start, stack; /* stack 0: whatever it executes */
+	int64_t until_ms;      /* of one that is expected */
+};
+
+/* Zero is empty. The calls take the lock. */
+struct holders {
+	struct lock lock;
+	unsigned n; /* more than HOLDERS_MAX: nobody is ever the last */
+	struct holder v[HOLDERS_MAX];
+};
+
+int holders_self(void); /* pid of the caller, also in a child that shares our memory */
+
+void holders_expect(struct holders *h,
+		    int64_t ms);          /* a process to come holds it too; after `ms` it failed */
+void holders_renounce(struct holders *h); /* one expected will not come */
+void holders_expected_is(struct holders *h,
+			 int pid); /* the one expected is this process, which has yet to claim */
+/* The caller holds it: its old entry, or one expected, or a new one is its own. */
+void holders_claim(struct holders *h);
+/* The caller is about to go on as another program, and holds the connection through it. holders_claim() ends this. */
+void holders_exec(struct holders *h);
+void holders_leave(struct holders *h); /* the caller holds it no more */
+bool holders_only_self(struct holders *h);
+
+#endif
