@@ -38,7 +38,7 @@ SHIM_LIBS := -l:libssl.a -l:libcrypto.a -l:libmsgpackc.a
 BROKER_LIBS := -lev -lhiredis -lmsgpackc -lssl -lcrypto -ljansson -lmicrohttpd
 
 .PHONY: all unit programs bench-programs install clean
-all: $(BUILD)/libweft.so $(BUILD)/weftd $(BUILD)/weft $(BUILD)/weft-keys.5
+all: $(BUILD)/libweft.so $(BUILD)/weftd $(BUILD)/weft $(BUILD)/weft-keys.5 $(BUILD)/weft-hooks.7
 
 $(BUILD)/preload/%.o: preload/%.c
 	$(call say,CC)
@@ -80,6 +80,15 @@ $(BUILD)/weft-keys.5: $(BUILD)/keys
 	$(call say,MAN)
 	$(Q)$< > $@.new && mv $@.new $@
 
+# And that of the hooks from the list that they are made of.
+$(BUILD)/hooks: preload/hooks.c preload/sys/symbols.def
+	$(call say,LD)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -Ipreload -o $@ $<
+
+$(BUILD)/weft-hooks.7: $(BUILD)/hooks
+	$(call say,MAN)
+	$(Q)$< > $@.new && mv $@.new $@
+
 # Unit tests: one program per file, linked with the library of its folder.
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/*/test_*.c))
 LINK_core := $(BUILD)/libcore.a
@@ -113,13 +122,14 @@ bench-programs: $(BENCH)
 
 # A library in use is replaced by rename, never written into.
 install: all
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,lib bin share/man/man1 share/man/man5 share/man/man8 \
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,lib bin share/man/man1 share/man/man5 share/man/man7 share/man/man8 \
 		share/bash-completion/completions)
 	install -m 755 $(BUILD)/libweft.so $(DESTDIR)$(PREFIX)/lib/libweft.so.new
 	mv $(DESTDIR)$(PREFIX)/lib/libweft.so.new $(DESTDIR)$(PREFIX)/lib/libweft.so
 	install -m 755 $(BUILD)/weftd $(BUILD)/weft $(DESTDIR)$(PREFIX)/bin
 	install -m 644 broker/dist/weft.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 $(BUILD)/weft-keys.5 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -m 644 $(BUILD)/weft-hooks.7 $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 644 broker/dist/weftd.8 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 644 broker/dist/weft.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/weft
 

@@ -30,6 +30,9 @@ enum weft_mode control_mode(void);
 
 /* --- names. The first call maps the names and the board by path (a HELLO only if that is not allowed). --- */
 
+/* Connections of this process may be meshed: its mode is not off, and names were written or a service is claimed.
+ * The first call maps them. */
+bool mesh_present(void);
 /* 0 and *out; -ENOENT: not a mesh name. May ask only at the first call. */
 int mesh_find_name(const char *name, struct weft_names_service *out);
 /* 0, *out, *kind; -ENOENT: not mesh. A VIP that nobody holds, or any VIP while nobody answers and WEFT_NO_BROKER is

@@ -37,6 +37,16 @@ static const struct weft_names_mem *names_get(bool may_wait)
 	return is_written(board_names()) ? board_names() : NULL;
 }
 
+bool mesh_present(void)
+{
+	KEEP_ERRNO;
+
+	if (control_env.ceiling == WEFT_MODE_OFF)
+		return false;
+	return names_get(false) ? control_mode() != WEFT_MODE_OFF
+				: control_env.claims && !control_env.open;
+}
+
 int mesh_find_name(const char *name, struct weft_names_service *out)
 {
 	KEEP_ERRNO;

@@ -1,4 +1,4 @@
-/* Descriptors: close, dup, fcntl, and calls by number. */
+/* Descriptors: close, dup, fcntl; the end of the process. */
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/syscall.h>
@@ -15,6 +15,8 @@ HOOK_EXPORT int close(int fd)
 		return sys.close(fd);
 	return (int)hook_result(life_close(fd), saved);
 }
+
+HOOK_ALIAS(int, __close, (int fd), close);
 
 HOOK_EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
@@ -64,6 +66,8 @@ HOOK_EXPORT int dup2(int fd, int to)
 	return r;
 }
 
+HOOK_ALIAS(int, __dup2, (int fd, int to), dup2);
+
 HOOK_EXPORT int dup3(int fd, int to, int flags)
 {
 	int saved = errno, r;
@@ -99,6 +103,8 @@ HOOK_EXPORT int fcntl(int fd, int cmd, ...)
 	return fcntl_done(fd, cmd, sys.fcntl(fd, cmd, arg));
 }
 
+HOOK_ALIAS(int, __fcntl, (int fd, int cmd, ...), fcntl);
+
 HOOK_EXPORT int fcntl64(int fd, int cmd, ...)
 {
 	va_list ap;
@@ -108,24 +114,6 @@ HOOK_EXPORT int fcntl64(int fd, int cmd, ...)
 	arg = va_arg(ap, void *);
 	va_end(ap);
 	return fcntl_done(fd, cmd, sys.fcntl64(fd, cmd, arg));
-}
-
-/* Calls by number that would pass us by: libuv closes every fd so. All others are as they are. */
-HOOK_EXPORT long syscall(long number, ...)
-{
-	long a[6];
-	va_list ap;
-	int i;
-
-	va_start(ap, number);
-	for (i = 0; i < 6; i++)
-		a[i] = va_arg(ap, long);
-	va_end(ap);
-	if (number == SYS_close)
-		return close((int)a[0]);
-	if (number == SYS_close_range)
-		return close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
-	return sys.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* Destructors do not run here. */

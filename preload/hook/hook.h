@@ -10,6 +10,10 @@
 #include "sys/sys.h"
 
 #define HOOK_EXPORT __attribute__((visibility("default")))
+/* Another name of libc's for the same. */
+#define HOOK_ALIAS(ret, name, params, other) \
+	ret name params;                     \
+	HOOK_EXPORT ret name params __attribute__((alias(#other), copy(other)))
 
 /* The way of most calls: nothing is known of the fd, and the real call is a jump away. What follows otherwise stands in a
  * function of its own, so that this way saves no registers. */

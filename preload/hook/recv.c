@@ -40,6 +40,8 @@ HOOK_EXPORT ssize_t read(int fd, void *buf, size_t n)
 	return hook_passes(fd) ? sys.read(fd, buf, n) : read_meshed(fd, buf, n);
 }
 
+HOOK_ALIAS(ssize_t, __read, (int fd, void *buf, size_t n), read);
+
 HOOK_MESHED ssize_t recv_meshed(int fd, void *buf, size_t n, int flags)
 {
 	struct conn *c = table_conn(fd);

@@ -36,6 +36,8 @@ HOOK_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 	return hook_passes(fd) ? sys.write(fd, buf, n) : write_meshed(fd, buf, n);
 }
 
+HOOK_ALIAS(ssize_t, __write, (int fd, const void *buf, size_t n), write);
+
 HOOK_MESHED ssize_t send_meshed(int fd, const void *buf, size_t n, int flags)
 {
 	struct conn *c = table_conn(fd);
@@ -51,6 +53,8 @@ HOOK_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 {
 	return hook_passes(fd) ? sys.send(fd, buf, n, flags) : send_meshed(fd, buf, n, flags);
 }
+
+HOOK_ALIAS(ssize_t, __send, (int fd, const void *buf, size_t n, int flags), send);
 
 /* A datagram to a virtual address would leave as multicast. */
 static bool to_vip(const struct sockaddr *addr, socklen_t len)

@@ -104,6 +104,8 @@ HOOK_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return sys.connect(fd, addr, len);
 }
 
+HOOK_ALIAS(int, __connect, (int fd, const struct sockaddr *addr, socklen_t len), connect);
+
 HOOK_EXPORT int shutdown(int fd, int how)
 {
 	struct conn *c = table_conn(fd);

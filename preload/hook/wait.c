@@ -35,6 +35,8 @@ HOOK_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 	return (int)hook_result(wait_poll(fds, n, after_ms(timeout), NULL), saved);
 }
 
+HOOK_ALIAS(int, __poll, (struct pollfd * fds, nfds_t n, int timeout), poll);
+
 HOOK_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 		      const sigset_t *mask)
 {
@@ -86,6 +88,9 @@ HOOK_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *t
 		time_not_slept(timeout, deadline);
 	return (int)hook_result(got, saved);
 }
+
+HOOK_ALIAS(int, __select, (int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout),
+	   select);
 
 HOOK_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
 			const sigset_t *mask)

@@ -39,6 +39,9 @@ int main(int argc, char **argv)
 	SHOW(poll(v, one, PROBE_WAIT_MS));
 	SHOW(ppoll(v, one, &t, NULL));
 	SHOW(read(p.server, b, n));
+	SHOW(dprintf(p.client, "%zu printed\n", n));
+	wait_for(p.server, POLLIN);
+	SHOW(read(p.server, b, n));
 	pair_close(&p);
 	return 0;
 }
