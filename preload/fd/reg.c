@@ -49,6 +49,11 @@ void reg_forked(void)
 	regs.lock = (struct lock){ 0 };
 }
 
+bool reg_used(void)
+{
+	return __atomic_load_n(&regs.n, __ATOMIC_ACQUIRE) != 0;
+}
+
 static struct reg *reg_at(uint32_t id)
 {
 	return &regs.chunk[(id - 1) / REG_CHUNK][(id - 1) % REG_CHUNK];
@@ -72,7 +77,8 @@ static uint32_t reg_new(void)
 			return 0;
 		regs.chunk[regs.n / REG_CHUNK] = (struct reg *)p;
 	}
-	return ++regs.n;
+	__atomic_store_n(&regs.n, regs.n + 1, __ATOMIC_RELEASE);
+	return regs.n;
 }
 
 static void reg_free(uint32_t id)

@@ -12,6 +12,9 @@ int reg_ctl(struct conn *c, int ep, int op, int fd, const struct epoll_event *ev
 /* Of the `n` events that an epoll instance returned, keeps those that the program may see, with its own data. Takes the
  * steps of handshakes that were due. Returns how many are left. */
 int reg_filter(struct epoll_event *ev, int n);
+/* This process has registered a connection at some time: an event may carry a tag from then on, also in a thread that began
+ * to wait before. */
+bool reg_used(void);
 /* After the state of a connection may have changed: its registrations follow. One load if it has not. */
 void reg_settle(struct conn *c);
 void reg_settle_all(void);

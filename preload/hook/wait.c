@@ -19,11 +19,16 @@ static int64_t after_ms(int timeout)
 	return timeout < 0 ? WAIT_FOREVER : clock_now_ms() + timeout;
 }
 
+static int timeout_ms(const struct timespec *t)
+{
+	return !t || t->tv_sec >= INT_MAX / 1000
+		       ? -1
+		       : (int)(t->tv_sec * 1000 + (t->tv_nsec + 999999) / 1000000);
+}
+
 static int64_t after(const struct timespec *t)
 {
-	return !t || t->tv_sec > INT_MAX / 1000
-		       ? WAIT_FOREVER
-		       : clock_now_ms() + t->tv_sec * 1000 + (t->tv_nsec + 999999) / 1000000;
+	return after_ms(timeout_ms(t));
 }
 
 HOOK_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
@@ -122,20 +127,37 @@ HOOK_EXPORT int epoll_ctl(int ep, int op, int fd, struct epoll_event *ev)
 	return (int)hook_result(r, saved);
 }
 
+/* What the kernel gave a thread that began to wait while no connection was registered. Another thread may have registered
+ * one since: then the tags are translated, and if nothing is left for the program the wait begins anew. */
+static int epoll_waited(int ep, struct epoll_event *ev, int n, int timeout, const sigset_t *mask,
+			int got)
+{
+	int saved = errno;
+
+	if (got <= 0 || !reg_used())
+		return got;
+	got = reg_filter(ev, got);
+	if (got)
+		return got;
+	return (int)hook_result(wait_epoll(ep, ev, n, after_ms(timeout), mask), saved);
+}
+
 HOOK_EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int n, int timeout,
 			    const sigset_t *mask)
 {
 	int saved = errno;
 
-	if (nothing_live())
-		return sys.epoll_pwait(ep, ev, n, timeout, mask);
+	if (!reg_used())
+		return epoll_waited(ep, ev, n, timeout, mask,
+				    sys.epoll_pwait(ep, ev, n, timeout, mask));
 	return (int)hook_result(wait_epoll(ep, ev, n, after_ms(timeout), mask), saved);
 }
 
 HOOK_EXPORT int epoll_wait(int ep, struct epoll_event *ev, int n, int timeout)
 {
-	return nothing_live() ? sys.epoll_wait(ep, ev, n, timeout)
-			      : epoll_pwait(ep, ev, n, timeout, NULL);
+	return reg_used()
+		       ? epoll_pwait(ep, ev, n, timeout, NULL)
+		       : epoll_waited(ep, ev, n, timeout, NULL, sys.epoll_wait(ep, ev, n, timeout));
 }
 
 HOOK_EXPORT int epoll_pwait2(int ep, struct epoll_event *ev, int n, const struct timespec *timeout,
@@ -143,7 +165,8 @@ HOOK_EXPORT int epoll_pwait2(int ep, struct epoll_event *ev, int n, const struct
 {
 	int saved = errno;
 
-	if (nothing_live() && sys.epoll_pwait2)
-		return sys.epoll_pwait2(ep, ev, n, timeout, mask);
+	if (!reg_used() && sys.epoll_pwait2)
+		return epoll_waited(ep, ev, n, timeout_ms(timeout), mask,
+				    sys.epoll_pwait2(ep, ev, n, timeout, mask));
 	return (int)hook_result(wait_epoll(ep, ev, n, after(timeout), mask), saved);
 }

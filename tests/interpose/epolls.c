@@ -272,11 +272,42 @@ static void spurious(uint32_t mode)
 	MUST(close(ep) == 0);
 }
 
+/* A thread waits on a set before the process has any connection; the first one is registered meanwhile. */
+static void *early_waiter(void *arg)
+{
+	struct epoll_event ev[4];
+	int ep = *(int *)arg, n;
+
+	do
+		n = epoll_wait(ep, ev, 4, PROBE_WAIT_MS);
+	while (n < 0 && errno == EINTR);
+	printf("early: %d %#x %s\n", n, ev[0].events, ev[0].data.u64 == 77 ? "77" : "other data");
+	return NULL;
+}
+
+static void early(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = 77 };
+	int ep = epoll_create1(0);
+	struct pair p;
+	pthread_t t;
+
+	MUST(pthread_create(&t, NULL, early_waiter, &ep) == 0);
+	sleep_ms(50);
+	pair_open(&p);
+	MUST(epoll_ctl(ep, EPOLL_CTL_ADD, p.server, &ev) == 0);
+	send_all(p.client, "x", 1);
+	MUST(pthread_join(t, NULL) == 0);
+	pair_close(&p);
+	MUST(close(ep) == 0);
+}
+
 int main(void)
 {
 	struct pair p;
 
 	probe_start();
+	early();
 	pair_open(&p);
 	level(&p);
 	edge(&p);
