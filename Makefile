@@ -28,7 +28,7 @@ CORE := $(call obj,$(call src,preload/base preload/policy))
 SHIM := $(call obj,$(call src,preload/sys preload/telemetry preload/identity preload/tls preload/control \
 	preload/conduit preload/fd))
 HOOK := $(call obj,$(call src,preload/hook))
-BROKER_ROOMS := store compile registry ca session health telemetry admin
+BROKER_ROOMS := store compile registry ca relay session health telemetry admin
 BROKER := $(call obj,$(call src,$(BROKER_ROOMS:%=broker/%)))
 CLI := $(call obj,$(call src,broker/cli))
 

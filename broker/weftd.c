@@ -16,6 +16,8 @@
 #include "admin/admin.h"
 #include "ca/ca.h"
 #include "registry/registry.h"
+#include "relay/keeper.h"
+#include "relay/relay.h"
 #include "session/session.h"
 #include "store/target.h"
 #include "telemetry/log.h"
@@ -38,6 +40,7 @@ enum option_id {
 	OPT_SVID_TTL,
 	OPT_CA,
 	OPT_JOIN,
+	OPT_LIBRARY,
 	OPT_LOG,
 	OPT_MAX,
 	OPT_HELP = OPT_MAX,
@@ -75,6 +78,8 @@ static const struct option_row {
 	[OPT_CA] = { "ca", NULL, "", "sign certificates; always so with the private redis-server" },
 	[OPT_JOIN] = { "join", "TOKEN", "",
 		       "join a mesh as a host (not supported by this release)" },
+	[OPT_LIBRARY] = { "library", "PATH", "",
+			  "libweft.so for the relays; default: beside weftd or in ../lib" },
 	[OPT_LOG] = { "log", "error|warn|info|debug", "info", "lines on stderr" },
 };
 
@@ -92,6 +97,7 @@ struct weftd {
 	struct options o;
 	struct registry *registry;
 	struct ca *ca;
+	struct keeper *keeper;
 	struct session *session;
 	struct admin *admin;
 	struct ev_signal term, interrupt;
@@ -324,11 +330,19 @@ static int start(struct weftd *d)
 		e = ca_open(&d->ca, d->o.state_dir, ro.trust_domain, &why);
 	if (e < 0)
 		return failed("certificate authority", e, why);
+	const struct keeper_options ko = {
+		.socket = d->o.socket,
+		.library = *d->o.text[OPT_LIBRARY] ? d->o.text[OPT_LIBRARY] : NULL,
+	};
+	e = keeper_open(d->loop, &ko, &d->keeper);
+	if (e < 0)
+		return failed("relays", e, "");
 	const struct session_options so = {
 		.path = d->o.socket,
 		.mode = 0666,
 		.registry = d->registry,
 		.ca = d->ca,
+		.keeper = d->keeper,
 		.ttl_s = d->o.ttl_s,
 	};
 	e = session_open(d->loop, &so, &d->session);
@@ -345,6 +359,7 @@ static void stop(struct weftd *d)
 	if (d->session)
 		registry_withdraw(d->registry);
 	session_close(d->session);
+	keeper_close(d->keeper);
 	ca_free(d->ca);
 	registry_close(d->registry);
 }
@@ -353,6 +368,8 @@ int main(int argc, char **argv)
 {
 	static struct weftd d;
 
+	if (argc == 2 && strcmp(argv[1], RELAY_OPTION) == 0)
+		return relay_main();
 	read_texts(&d.o, argc, argv);
 	check_redis(&d.o);
 	check_values(&d.o);

@@ -17,6 +17,7 @@
 #include "cli/columns.h"
 #include "cli/hello.h"
 #include "cli/target.h"
+#include "relay/library.h"
 
 static const char *socket_path, *library;
 static const struct cli_option options[] = {
@@ -116,7 +117,7 @@ static void check_library(struct report *r)
 		"install libweft.so beside weft or in ../lib of it, or name it by --library";
 	char shim[4400], *maps;
 
-	if (target_library(library, shim, sizeof(shim)) < 0) {
+	if (library_find(library, shim, sizeof(shim)) < 0) {
 		tell(r, "libweft.so", LEVEL_FAIL, help, "there is no %s", shim);
 		return;
 	}

@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "cli/target.h"
+#include "relay/library.h"
 #include "weft/env.h"
 #include "weft/ident.h"
 #include "weft/policy.h"
@@ -84,7 +85,7 @@ int cli_run(const struct cli_command *self, int argc, char **argv)
 	if (at >= argc)
 		cli_usage_error(self, "run needs a command");
 	check_options(self);
-	if (target_library(library, shim, sizeof(shim)) < 0) {
+	if (library_find(library, shim, sizeof(shim)) < 0) {
 		fprintf(stderr, "weft: there is no %s; --library says where it is\n", shim);
 		return CLI_USAGE;
 	}

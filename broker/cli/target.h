@@ -1,12 +1,8 @@
-/* The shim library and the programs that can load it. */
+/* The programs that can load the shim library. */
 #ifndef CLI_TARGET_H
 #define CLI_TARGET_H
 
 #include <stddef.h>
-
-/* libweft.so beside this program, in ../lib of it, or as `given` (may be NULL). 0, or -ENOENT with `out` the place
- * where it was expected. */
-int target_library(const char *given, char *out, size_t size);
 
 enum target_fault {
 	TARGET_OK,

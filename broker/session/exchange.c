@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "relay/keeper.h"
 #include "session/internal.h"
 #include "weft/env.h"
 
@@ -188,6 +189,25 @@ static void report(struct request *q, const void *body)
 	client_answer(q->c, &wire_schema_registered, &done);
 }
 
+/* --- RELAY --- */
+
+/* Of the uid that asks, and in its group: what the kernel says of the peer, nothing that it says itself. */
+static void relay(struct request *q, const void *body)
+{
+	struct wire_relay done = { 0 };
+	const char *why;
+	pid_t pid;
+	int e = keeper_ensure(q->c->session->o.keeper, q->facts.uid, q->facts.gid, &pid, &why);
+
+	(void)body;
+	if (e < 0) {
+		client_refuse(q->c, -e, why);
+		return;
+	}
+	done.pid = (uint64_t)pid;
+	client_answer(q->c, &wire_schema_relay, &done);
+}
+
 /* --- dispatch --- */
 
 static const struct kind {
@@ -201,6 +221,7 @@ static const struct kind {
 	[WIRE_DEREGISTER] = { &wire_schema_listener, unlisten },
 	[WIRE_ENROL] = { &wire_schema_enrol, enrol },
 	[WIRE_REPORT] = { &wire_schema_report, report },
+	[WIRE_RELAY] = { &wire_schema_relay, relay },
 };
 
 /* The facts are of this peer only if it still lived when they had been read. */
@@ -229,6 +250,7 @@ void exchange_run(struct client *c)
 		struct wire_listener listener;
 		struct wire_enrol enrol;
 		struct wire_report report;
+		struct wire_relay relay;
 	} body;
 	void *block = NULL;
 	const char *why = "";

@@ -8,14 +8,16 @@
 struct session;
 struct ca;
 struct ev_loop;
+struct keeper;
 struct registry;
 
 struct session_options {
 	const char *path; /* of the socket; its folder exists */
 	unsigned mode;    /* of the socket file, 0666 */
 	struct registry *registry;
-	struct ca *ca; /* NULL: no certificate can be had here */
-	long ttl_s;    /* of certificates */
+	struct ca *ca;         /* NULL: no certificate can be had here */
+	struct keeper *keeper; /* of relays */
+	long ttl_s;            /* of certificates */
 };
 
 /* Binds and listens; guests wait until session_start(). A socket that nobody answers on is replaced.

@@ -18,6 +18,7 @@ enum wire_type {                  /* body of the request -> body of the answer *
 		 WIRE_DEREGISTER, /* listener -> registered */
 		 WIRE_ENROL,      /* enrol -> enrolled */
 		 WIRE_REPORT,     /* report -> registered (empty) */
+		 WIRE_RELAY,      /* relay -> relay: see to it that the relay of my uid runs */
 		 WIRE_TYPE_MAX,
 		 WIRE_ANSWER = 0x80,  /* added to the request's type */
 		 WIRE_REFUSED = 0xff, /* refused */

@@ -74,4 +74,11 @@ void mesh_unlisten(int fd); /* before close of the last fd of a listener; may as
 /* The same answer as mesh_listen for an accept now, from memory; re-attaches after a restart of weftd (may ask). */
 int mesh_accepts(void);
 
+/* --- the relay (weft/relay.h) --- */
+#define MESH_RELAY_PATH 108 /* sun_path */
+/* Where the relay of our uid listens: beside the i-th socket of weftd that we know. 0; -ENOENT: there are no more. */
+int mesh_relay_path(unsigned i, char path[static MESH_RELAY_PATH]);
+/* Has weftd see to it that it runs. 0; -ECONNREFUSED, -EACCES. Asks. */
+int mesh_relay_start(void);
+
 #endif

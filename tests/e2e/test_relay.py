@@ -1,0 +1,300 @@
+"""The relay: sessions whose descriptors left the sight of the shim. Its own life first, spoken to as a shim speaks to it."""
+import array
+import ctypes
+import os
+import signal
+import socket
+import struct
+import threading
+
+import pytest
+
+from proc import alive, wait_until
+from servers import pattern
+
+RELAY = 8  # wire_type
+MAGIC = 0x6C657277
+ONE_MB = 1 << 20
+
+
+class Relay:
+    """A guest without a shim, so that what it hands over is no session and passes in the clear."""
+
+    def __init__(self, mesh, uid=0):
+        self.mesh, self.path = mesh, f"{mesh.dir}/run/relay-{uid}.sock"
+
+    def ask(self):
+        """Message RELAY to weftd; the relay's pid, 0 if it was there before."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(self.mesh.socket)
+            s.sendall(struct.pack("<IBBxx", 1, 1, RELAY) + b"\x80")
+            answer = s.recv(1000)
+        assert answer[5] == RELAY | 0x80, answer
+        body = answer[8:]
+        return int.from_bytes(body[3:], "big") if len(body) > 3 else body[2] if len(body) == 3 else 0
+
+    def hand(self, *fds, magic=MAGIC):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(5)
+            s.connect(self.path)
+            s.sendmsg([struct.pack("<II", magic, 1)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+            return s.recv(1)
+
+    def carry(self):
+        """(near, peer): what is written to one comes out of the other, by way of the relay."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            peer = socket.create_connection(listener.getsockname())
+            wire, _ = listener.accept()
+        near, far = socket.socketpair()
+        assert self.hand(wire.fileno(), far.fileno()) == b"\0"
+        wire.close()
+        far.close()
+        near.settimeout(20)
+        peer.settimeout(20)
+        return near, peer
+
+
+@pytest.fixture
+def relay(mesh):
+    return Relay(mesh)
+
+
+def pump(source, sink, data):
+    """All of `data` from one end to the other, then the end of the stream."""
+    def send():
+        source.sendall(data)
+        source.shutdown(socket.SHUT_WR)
+    t = threading.Thread(target=send)
+    t.start()
+    got = bytearray()
+    while chunk := sink.recv(1 << 18):
+        got += chunk
+    t.join()
+    return bytes(got)
+
+
+def test_bulk_half_closed(relay):
+    """100 MB each way, byte for byte: the first after the second has seen the end of the other's stream."""
+    assert relay.ask() > 0
+    data = pattern(100 * ONE_MB)
+    near, peer = relay.carry()
+    assert pump(near, peer, data) == data
+    assert pump(peer, near, data) == data
+    near.close()
+    peer.close()
+
+
+def test_back_pressure(relay):
+    """Nobody reads: the writer is stopped, the relay keeps what fits into the kernel's buffers and one block."""
+    pid = relay.ask()
+    near, peer = relay.carry()
+    before = rss(pid)
+    near.settimeout(1)
+    with pytest.raises(TimeoutError):
+        while True:
+            near.send(bytes(ONE_MB))
+    assert rss(pid) - before < 512
+    near.close()
+    peer.close()
+
+
+def rss(pid):
+    return next(int(line.split()[1]) for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS"))
+
+
+def fds(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_resets(relay):
+    """Either side that goes away takes the other along."""
+    relay.ask()
+    near, peer = relay.carry()
+    near.sendall(b"x")
+    assert peer.recv(1) == b"x"
+    peer.sendall(b"unread")
+    wait_until("it is there", lambda: near.recv(6, socket.MSG_PEEK) == b"unread")
+    near.close()  # with bytes unread: TCP says reset
+    with pytest.raises(ConnectionResetError):
+        peer.recv(1)
+    near, peer = relay.carry()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        while True:
+            near.sendall(bytes(1000))
+
+
+def test_gone_guest_after_half_close(relay):
+    """A guest that shut its sending side and then goes is noticed although nobody writes."""
+    pid = relay.ask()
+    near, peer = relay.carry()
+    near.shutdown(socket.SHUT_WR)
+    assert peer.recv(1) == b""
+    near.close()
+    wait_until("the relay lets go", lambda: "/tcp" not in peers(pid), 10)
+    peer.close()
+
+
+def peers(pid):
+    """Kinds of the relay's sockets that are no Unix socket."""
+    inodes = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    tcp = {f"socket:[{line.split()[9]}]" for line in list(open(f"/proc/{pid}/net/tcp"))[1:]}
+    return "/tcp" if inodes & tcp else ""
+
+
+def test_many(relay):
+    """Two hundred at once in one relay, then all its memory and descriptors are given back."""
+    pid = relay.ask()
+    relay.carry()[0].close()
+    wait_until("idle", lambda: not peers(pid))
+    before, memory = fds(pid), rss(pid)
+    pairs = [relay.carry() for _ in range(200)]
+    for i, (near, peer) in enumerate(pairs):
+        near.sendall(b"%d out" % i)
+        peer.sendall(b"%d in" % i)
+    for i, (near, peer) in enumerate(pairs):
+        assert near.recv(20) == b"%d in" % i and peer.recv(20) == b"%d out" % i
+    for near, peer in pairs:
+        near.close()
+        assert peer.recv(1) == b""
+        peer.close()
+    wait_until("all closed", lambda: fds(pid) == before, 10)
+    assert rss(pid) - memory < 1024
+    assert relay.ask() == pid
+
+
+def test_refuses(relay):
+    """What is no hand-over is answered with an error, or not at all; nobody else is harmed."""
+    pid = relay.ask()
+    relay.carry()[0].close()
+    wait_until("idle", lambda: not peers(pid))
+    before = fds(pid) + 2
+    near, peer = relay.carry()
+    a, b = socket.socketpair()
+    assert relay.hand(a.fileno(), b.fileno(), magic=1) != b"\0"
+    assert relay.hand(a.fileno()) != b"\0"
+    assert relay.hand(a.fileno(), b.fileno(), a.fileno()) != b"\0"
+    assert relay.hand(*[a.fileno()] * 40) != b"\0"
+    with open("/dev/null") as f:
+        assert relay.hand(f.fileno(), f.fileno()) != b"\0"
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(relay.path)
+        s.sendall(b"x" * 100)
+        s.settimeout(5)
+        s.recv(1)
+    wait_until("closed", lambda: fds(pid) == before)
+    near.sendall(b"still")
+    assert peer.recv(5) == b"still"
+    near.close()
+    peer.close()
+    a.close()
+    b.close()
+
+
+def ask_as(mesh, uid):
+    """The pid of that uid's relay."""
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        os.setgid(uid)
+        os.setuid(uid)
+        theirs.send(b"%d" % Relay(mesh, uid).ask())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    return int(ours.recv(20))
+
+
+def test_of_another_uid(mesh):
+    """Each uid has its own, runs as it, and no other user may connect."""
+    root, nobody = ask_as(mesh, 0), ask_as(mesh, 65534)
+    assert root != nobody
+    wait_until("it has become what it is to be", lambda: open(f"/proc/{nobody}/comm").read() == "weftd-relay\n")
+    status = open(f"/proc/{nobody}/status").read()
+    assert "Uid:\t65534\t65534\t65534\t65534" in status and "CapEff:\t0000000000000000" in status
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        try:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(f"{mesh.dir}/run/relay-0.sock")
+            os._exit(1)
+        except PermissionError:
+            pass
+        try:  # its own relay's memory: not even root's words in it are this uid's to read
+            open(f"/proc/{nobody}/mem", "rb")
+            os._exit(2)
+        except PermissionError:
+            pass
+        ptrace = ctypes.CDLL(None).ptrace
+        os._exit(3 if ptrace(16, nobody, 0, 0) == 0 else 0)  # PTRACE_ATTACH
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_outlives_weftd(relay):
+    """kill -9 and restart of weftd in the middle of a transfer: nothing is lost, and the new one finds the old relay."""
+    mesh = relay.mesh
+    pid = relay.ask()
+    near, peer = relay.carry()
+    data = pattern(20 * ONE_MB)
+
+    def restart():
+        mesh.kill_weftd()
+        mesh.start()
+    t = threading.Thread(target=restart)
+    t.start()
+    for _ in range(5):
+        near.sendall(b"go")
+        assert peer.recv(2) == b"go"
+        t.join(0.1)
+    t.join()
+    assert pump(near, peer, data) == data
+    assert relay.ask() == 0 and alive(pid)
+    again = relay.carry()
+    for s in (near, peer, *again):
+        s.close()
+    os.kill(pid, signal.SIGTERM)
+    wait_until("the relay ends", lambda: not alive(pid))
+
+
+def test_ends_with_its_last_connection(relay):
+    """SIGTERM: nothing new; what is carried goes on. Meanwhile weftd starts another."""
+    pid = relay.ask()
+    near, peer = relay.carry()
+    os.kill(pid, signal.SIGTERM)
+    wait_until("it listens no more", lambda: relay.ask() != pid)
+    other = relay.carry()
+    near.sendall(b"old")
+    assert peer.recv(3) == b"old" and alive(pid)
+    near.close()
+    assert peer.recv(1) == b""
+    wait_until("it ends", lambda: not alive(pid))
+    for s in (peer, *other):
+        s.close()
+
+
+def test_killed(relay):
+    """A relay that is killed: its connections end at once, the next hand-over has a new one."""
+    pid = relay.ask()
+    near, peer = relay.carry()
+    os.kill(pid, signal.SIGKILL)
+    assert near.recv(1) == b"" and peer.recv(1) == b""
+    wait_until("weftd starts another", lambda: relay.ask() not in (0, pid))
+    for s in (near, peer, *relay.carry()):
+        s.close()
+
+
+def test_is_no_command(mesh):
+    from mesh import WEFTD
+    r = mesh.run([WEFTD, "--relay"], shim=False)
+    assert r.code == 2 and b"no command" in r.err, r
+
+
+@pytest.mark.full
+def test_idle_ends(relay):
+    pid = relay.ask()
+    near, peer = relay.carry()
+    near.close()
+    peer.close()
+    wait_until("it ends by itself", lambda: not alive(pid), 45)
+    assert relay.ask() not in (0, pid)
