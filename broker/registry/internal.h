@@ -96,7 +96,8 @@ struct registry {
 
 	struct netns netns[NETNS_MAX];
 	size_t n_netns;
-	struct ev_timer flush, heartbeat, watch, lease, save, start;
+	struct ev_timer flush, heartbeat, watch, lease, save, start, modes;
+	double modes_settle; /* as in struct process, for the board */
 };
 
 /* shm.c */
@@ -115,6 +116,12 @@ void publish_later(struct registry *r, double after); /* calls publish_now() fro
 void publish_now(struct registry *r);                 /* everything that is dirty */
 void publish_bump(struct registry *r, const char *service);
 int publish_identity(struct registry *r, struct process *p); /* if it changed. 0 or -errno */
+
+/* modes.c */
+void modes_open(struct registry *r);
+void modes_close(struct registry *r);
+void modes_update(struct registry *r); /* documents may say other modes */
+void modes_attach(struct process *p);  /* a new process begins with what they say */
 
 /* documents.c: what Redis says */
 int documents_open(struct registry *r); /* last good ones */

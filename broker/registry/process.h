@@ -59,7 +59,8 @@ struct process {
 	uint16_t ports[WEFT_PORTS_MAX];
 	size_t n_ports;
 	bool own_host;
-	enum weft_mode ceiling, mode; /* mode: in force, of the memory */
+	enum weft_mode ceiling, mode; /* mode: what documents say, and is announced; see modes.c */
+	double settle, trust;         /* loop times at which its words follow; 0: they have */
 	struct proc_facts facts;      /* of the one that said HELLO first */
 	uint64_t since;
 

@@ -336,7 +336,7 @@ int registry_attach(struct registry *r, const struct proc_facts *facts, int pidf
 		process_drop(r, p);
 		return e;
 	}
-	atomic_store_explicit(&p->memory->mode, (uint32_t)p->mode, memory_order_release);
+	modes_attach(p);
 	*out = p;
 	return 0;
 }

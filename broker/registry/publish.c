@@ -144,17 +144,6 @@ static int write_names(struct registry *r)
 	return e;
 }
 
-static void write_modes(struct registry *r)
-{
-	atomic_store_explicit(&r->board->mode, (uint32_t)model_mode(r->model, NULL),
-			      memory_order_release);
-	for (size_t i = 0; i < r->n_processes; i++) {
-		struct process *p = r->processes[i];
-		p->mode = model_mode(r->model, p->service[0] ? p->service : NULL);
-		atomic_store_explicit(&p->memory->mode, (uint32_t)p->mode, memory_order_release);
-	}
-}
-
 static void write_identities(struct registry *r)
 {
 	for (size_t i = 0; i < r->n_processes; i++) {
@@ -186,7 +175,7 @@ void publish_now(struct registry *r)
 		vips_update(r);
 	}
 	if (r->dirty_modes) {
-		write_modes(r);
+		modes_update(r);
 		entries_update(r);
 	}
 	if (r->dirty_names) {

@@ -296,6 +296,7 @@ int registry_open(struct ev_loop *loop, const struct registry_options *o, void (
 	saved_load(r);
 	ev_timer_start(loop, &r->start);
 	watch_start(r);
+	modes_open(r);
 	lease_start(r);
 	*out = r;
 	return 0;
@@ -322,6 +323,7 @@ void registry_close(struct registry *r)
 	r->is_ready = false; /* nothing is published any more */
 	ev_timer_stop(r->loop, &r->start);
 	watch_close(r);
+	modes_close(r);
 	lease_close(r);
 	documents_close(r);
 	store_close(r->store);

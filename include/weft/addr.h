@@ -30,7 +30,8 @@ const char *addr_format(const struct weft_addr *a, char out[static WEFT_ADDR_TEX
 bool addr_is_v4(const struct weft_addr *a);
 bool addr_is_loopback(const struct weft_addr *a);
 bool addr_is_any(const struct weft_addr *a);
-bool addr_is_vip(const struct weft_addr *a); /* in the default VIP ranges of env.h */
+bool addr_is_vip(const struct weft_addr *a);     /* in the default VIP ranges of env.h */
+bool addr_is_private(const struct weft_addr *a); /* reached within a site or a machine */
 bool addr_equal(const struct weft_addr *a, const struct weft_addr *b); /* ip and port */
 bool addr_equal_ip(const struct weft_addr *a, const struct weft_addr *b);
 

@@ -65,9 +65,14 @@ struct weft_identity_mem {
 	_Atomic uint64_t seq;  /* 0: not enrolled yet */
 	_Atomic uint32_t mode; /* enum weft_mode in force for this process */
 	_Atomic uint32_t live; /* 0 once weftd has given this identity up */
-	uint8_t pad[4096 - sizeof(struct weft_shm) - 16];
+	_Atomic uint32_t
+		inbound; /* of what it accepts: 1 + enum weft_mode, and a flag; 0: as `mode` */
+	uint8_t pad[4096 - sizeof(struct weft_shm) - 24];
 	struct weft_identity_half half[2];
 };
+
+/* In `inbound`: the mode changes, and clients may take it for a server that encrypts already, or still. */
+#define WEFT_INBOUND_SETTLING 0x100u
 
 struct weft_names_mem {
 	struct weft_shm shm;

@@ -134,6 +134,29 @@ bool addr_is_vip(const struct weft_addr *a)
 	return cidr_contains(&vip4, a) || cidr_contains(&vip6, a);
 }
 
+bool addr_is_private(const struct weft_addr *a)
+{
+	/* RFC 1918, 6598, 3927, 4193, 4291; loopback */
+	static const struct weft_cidr blocks[] = {
+#define V4(a, b, n) { .ip = { [10] = 0xff, [11] = 0xff, a, b }, .bits = 96 + (n) }
+		V4(10, 0, 8),
+		V4(172, 16, 12),
+		V4(192, 168, 16),
+		V4(100, 64, 10),
+		V4(169, 254, 16),
+		V4(127, 0, 8),
+#undef V4
+		{ .ip = { 0xfc }, .bits = 7 },
+		{ .ip = { 0xfe, 0x80 }, .bits = 10 },
+		{ .ip = { [15] = 1 }, .bits = 128 },
+	};
+
+	for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++)
+		if (cidr_contains(&blocks[i], a))
+			return true;
+	return false;
+}
+
 bool addr_equal(const struct weft_addr *a, const struct weft_addr *b)
 {
 	return a->port == b->port && addr_equal_ip(a, b);

@@ -36,21 +36,48 @@ static struct conn *refuse(int fd, int family, enum weft_reason reason)
 	return c;
 }
 
+/* Nothing to look at: real calls from here on. */
+static struct conn *pass(struct conn *c)
+{
+	conn_move(c, CONN_CLOSED);
+	conn_put(c);
+	return NULL;
+}
+
+/* As the port's mode says. The step lock is not needed: nobody else knows of the connection yet. */
+static struct conn *begin(struct conn *c, int fd, enum weft_mtls mtls)
+{
+	enum weft_reason refused = WEFT_REASON_NONE;
+
+	c->strict = mtls == WEFT_MTLS_STRICT;
+	if (mtls == WEFT_MTLS_DISABLE) {
+		refused = shake_verdict(c, c->id, fd, NULL);
+		if (!refused)
+			return pass(c);
+		conn_fail(c, fd, ECONNRESET, refused, "plaintext");
+	} else if (c->strict && !c->lenient) {
+		shake_server(c, fd);
+	} else {
+		conn_move(c, CONN_SNIFFING);
+	}
+	return c;
+}
+
 struct conn *admit(int fd, int family)
 {
 	enum weft_reason reason = WEFT_REASON_NO_BROKER;
+	enum mesh_accepts how = mesh_accepts();
 	struct identity *id = NULL;
-	enum weft_mtls mtls;
 	struct conn *c;
-	int r = mesh_accepts();
 
-	if (!r)
+	if (how == MESH_PASSES)
 		return NULL;
-	if (r < 0 || mesh_identity(&id, &reason) < 0)
+	if (how == MESH_REFUSES)
 		return refuse(fd, family, reason);
-	mtls = inbound_mtls(id->wire->inbound, local_port(fd));
-	if (mtls == WEFT_MTLS_DISABLE && shake_admits(id, fd, NULL)) {
-		identity_unref(id);
+	if (mesh_identity(&id, &reason) < 0) {
+		if (how == MESH_ADMITS)
+			return refuse(fd, family, reason);
+		conn_seen(fd, WEFT_TALLY_NO_IDENTITY, reason);
 		return NULL;
 	}
 	c = conn_new(fd, family);
@@ -60,21 +87,16 @@ struct conn *admit(int fd, int family)
 		return NULL;
 	}
 	c->server = true;
+	c->lenient = how == MESH_LOOKS;
 	c->id = id;
-	if (mtls == WEFT_MTLS_DISABLE) {
-		conn_fail(c, fd, ECONNRESET, WEFT_REASON_AUTHZ_DENIED, "plaintext");
-	} else if (mtls == WEFT_MTLS_STRICT) {
-		shake_server(c, fd);
-	} else {
-		conn_move(c, CONN_SNIFFING);
-	}
-	return c;
+	return begin(c, fd, inbound_mtls(id->wire->inbound, local_port(fd)));
 }
 
 int admit_sniff(struct conn *c, int fd)
 {
 	uint8_t *bytes = pool_get();
 	size_t need = 1;
+	bool tls;
 	long n;
 	int r;
 
@@ -82,6 +104,7 @@ int admit_sniff(struct conn *c, int fd)
 		return -EAGAIN;
 	n = sys_call(SYS_recvfrom, fd, (long)bytes, RECORD_WIRE_MAX, MSG_PEEK | MSG_DONTWAIT, 0, 0);
 	r = n > 0 ? hello_peek(bytes, (size_t)n, &need) : n == -EAGAIN ? -EAGAIN : 0;
+	tls = n > 1 && bytes[0] == RECORD_HANDSHAKE && bytes[1] == 3;
 	pool_put(bytes);
 	if (r == -EAGAIN && need < RECORD_WIRE_MAX) {
 		session_set_lowat(c->session, fd, (uint32_t)need);
@@ -91,20 +114,23 @@ int admit_sniff(struct conn *c, int fd)
 	if (r == 1)
 		shake_server(c, fd);
 	else
-		admit_plain(c, fd);
+		admit_plain(c, fd, tls);
 	return 0;
 }
 
-void admit_plain(struct conn *c, int fd)
+void admit_plain(struct conn *c, int fd, bool tls)
 {
+	enum weft_reason refused;
 	char text[WEFT_ADDR_TEXT];
 
 	session_set_lowat(c->session, fd, 1);
-	if (!shake_admits(c->id, fd, NULL)) {
-		conn_fail(c, fd, ECONNRESET, WEFT_REASON_AUTHZ_DENIED, "plaintext");
+	refused = shake_verdict(c, c->id, fd, NULL);
+	if (refused) {
+		conn_fail(c, fd, ECONNRESET, refused, "plaintext");
 		return;
 	}
 	c->id = identity_unref(c->id);
+	conn_seen(fd, tls ? WEFT_TALLY_ADMITTED_TLS : WEFT_TALLY_ADMITTED_PLAIN, WEFT_REASON_NONE);
 	log_info("connection from %s admitted: peer none", conn_peer_text(fd, text));
 	conn_move(c, CONN_PLAIN);
 }
@@ -117,8 +143,9 @@ void admit_again(struct conn *c, int fd)
 	if (!c->server || c->policy_seq == mesh_identity_seq() || mesh_identity(&id, &reason) < 0)
 		return;
 	c->policy_seq = id->seq;
+	c->lenient = control_mode_inbound(NULL) != WEFT_MODE_ENFORCE;
 	/* What came with an exec from another workload was admitted by a policy that this one does not know. */
-	if (c->admitted_as == shake_self(id) && !shake_admits(id, fd, c->peer)) {
+	if (c->admitted_as == shake_self(id) && shake_verdict(c, id, fd, c->peer)) {
 		session_alert(c->session, &c->aead, fd, ALERT_ACCESS_DENIED);
 		conn_fail(c, fd, ECONNRESET, WEFT_REASON_REVOKED, NULL);
 	}

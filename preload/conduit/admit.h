@@ -10,8 +10,8 @@ struct conn *admit(int fd, int family);
 
 /* With the step lock held: */
 int admit_sniff(struct conn *c, int fd); /* 0: the state changed; -EAGAIN */
-void admit_plain(struct conn *c,
-		 int fd); /* it is plaintext: policy decides, then PLAIN or FAILED */
+/* It is plaintext, or TLS of the application's own: policy decides, then PLAIN or FAILED. */
+void admit_plain(struct conn *c, int fd, bool tls);
 
 /* An inbound policy that came later may end an open connection. Cheap when nothing changed. */
 void admit_again(struct conn *c, int fd);

@@ -15,6 +15,7 @@
 #include "sys/clock.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
+#include "telemetry/seen.h"
 
 #define CONN_CHUNK (64u << 10) /* bytes asked of the kernel at a time */
 
@@ -150,6 +151,23 @@ const char *conn_peer_text(int fd, char text[static WEFT_ADDR_TEXT])
 	return addr_format(&a, text);
 }
 
+void conn_seen(int fd, enum weft_tally kind, enum weft_reason reason)
+{
+	struct weft_addr peer, local;
+	union conn_name name;
+	socklen_t len = sizeof(name);
+
+	if (sys_call(SYS_getpeername, fd, (long)&name, (long)&len, 0, 0, 0) < 0 ||
+	    addr_from_sockaddr(&peer, &name.sa, len) < 0)
+		return;
+	len = sizeof(name);
+	peer.port = 0;
+	if (sys_call(SYS_getsockname, fd, (long)&name, (long)&len, 0, 0, 0) == 0 &&
+	    addr_from_sockaddr(&local, &name.sa, len) == 0)
+		peer.port = local.port;
+	seen(kind, &peer, reason);
+}
+
 void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail)
 {
 	char text[WEFT_ADDR_TEXT];
@@ -159,6 +177,10 @@ void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const c
 	log_warn("%s %s%s%s: %s (%s)%s%s", c->server ? "refused connection from" : "connection to",
 		 who, c->peer ? " " : "", c->peer ? c->peer : "", reason_text(reason),
 		 reason_name(reason), detail && *detail ? ": " : "", detail ? detail : "");
+	if (c->server)
+		conn_seen(fd, WEFT_TALLY_REFUSED, reason);
+	else
+		seen(WEFT_TALLY_DIAL_REFUSED, NULL, reason);
 	c->handshake = handshake_free(c->handshake);
 	c->id = identity_unref(c->id);
 	c->so_error = err;
@@ -253,7 +275,7 @@ void conn_expire_all(void)
 		if (conn_state(due) == CONN_DIALING)
 			dial_expired(due, due->fd);
 		else if (conn_state(due) == CONN_SNIFFING && due->sniff_ms && due->sniff_ms <= now)
-			admit_plain(due, due->fd);
+			admit_plain(due, due->fd, false);
 		else if (conn_is_stepping(due))
 			shake_expired(due, due->fd);
 		lock_drop(&due->lock);
@@ -263,8 +285,13 @@ void conn_expire_all(void)
 
 void conn_speaks_first(struct conn *c)
 {
-	if (conn_state(c) == CONN_SNIFFING && !c->sniff_ms)
-		c->sniff_ms = clock_now_ms() + WEFT_SNIFF_MS;
+	bool settling = false;
+
+	if (conn_state(c) != CONN_SNIFFING || c->sniff_ms)
+		return;
+	if (c->lenient)
+		control_mode_inbound(&settling);
+	c->sniff_ms = clock_now_ms() + (c->lenient && !settling ? 0 : WEFT_SNIFF_MS);
 }
 
 void conn_list_lock(void)

@@ -17,6 +17,7 @@
 #include "tls/handshake.h"
 #include "tls/session.h"
 #include "weft/reason.h"
+#include "weft/tally.h"
 
 enum conn_state {                 /* only conn_move() assigns; the order matters */
 		  CONN_NEW,       /* a TCP socket that a poller knows, before connect() */
@@ -60,6 +61,8 @@ struct conn {
 	uint64_t cookie;        /* of the socket, whatever number it has (socket(7), SO_COOKIE) */
 	struct lock lock;
 	bool server;
+	bool lenient;  /* a server that refuses nobody when it accepted: mode observe or off */
+	bool strict;   /* lenient, where it would demand TLS */
 	bool waits;    /* the last read had to wait in the kernel: begin with that */
 	bool prepared; /* share_prepare() holds its locks */
 	int app_nodelay; /* TCP_NODELAY as the program has it; on the socket it is on from the handshake on */
@@ -117,6 +120,9 @@ void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const c
 uint64_t conn_cookie(int fd); /* 0: no socket */
 /* Address of the socket's peer for a log line, or "?". */
 const char *conn_peer_text(int fd, char text[static WEFT_ADDR_TEXT]);
+
+/* Counts an accepted connection under its peer's address and the port that it came to. */
+void conn_seen(int fd, enum weft_tally kind, enum weft_reason reason);
 
 /* Goes as far as it can without waiting. -EAGAIN: still stepping, wait for conn_wants(). 0: it is not stepping any more. */
 int conn_step(struct conn *c, int fd);

@@ -9,6 +9,7 @@
 #include "sys/clock.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
+#include "telemetry/seen.h"
 
 /* What connect() answers for a connection that is not stepping any more. */
 static int outcome(struct conn *c)
@@ -63,31 +64,6 @@ static int connect_again(struct conn *c, int fd)
 	return block_may(fd, 0) ? wait_connected(c, fd) : -EALREADY;
 }
 
-/* What the address means. 0: a service; CONDUIT_PASS; -errno, reported. *plain: reach it without TLS. */
-static int look_up(const struct sockaddr *addr, socklen_t len, struct weft_names_service *svc,
-		   enum weft_names_kind *kind, bool *plain)
-{
-	enum weft_reason reason = WEFT_REASON_NONE;
-	struct weft_addr a;
-	char text[WEFT_ADDR_TEXT];
-	int r;
-
-	if (addr_from_sockaddr(&a, addr, len) < 0)
-		return CONDUIT_PASS;
-	r = mesh_find_addr(&a, svc, kind, &reason);
-	if (r == -ENOENT)
-		return CONDUIT_PASS;
-	if (r < 0) {
-		log_warn("connection to %s: %s (%s)", addr_format(&a, text), reason_text(reason),
-			 reason_name(reason));
-		return r;
-	}
-	*plain = control_mode() != WEFT_MODE_ENFORCE;
-	if (*kind != WEFT_NAMES_VIP && (*plain || (svc->external && *kind == WEFT_NAMES_ADDRESS)))
-		return CONDUIT_PASS;
-	return 0;
-}
-
 static bool is_stream(int fd)
 {
 	int type = 0;
@@ -95,6 +71,38 @@ static bool is_stream(int fd)
 
 	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, (long)&type, (long)&len, 0);
 	return type == SOCK_STREAM;
+}
+
+/* What the address means. 0: a service; CONDUIT_PASS; -errno, reported. *plain: reach it without TLS. */
+static int look_up(int fd, const struct sockaddr *addr, socklen_t len,
+		   struct weft_names_service *svc, enum weft_names_kind *kind, bool *plain)
+{
+	enum weft_reason reason = WEFT_REASON_NONE;
+	enum weft_mode mode;
+	struct weft_addr a;
+	char text[WEFT_ADDR_TEXT];
+	int r;
+
+	if (addr_from_sockaddr(&a, addr, len) < 0)
+		return CONDUIT_PASS;
+	r = mesh_find_addr(&a, svc, kind, &reason);
+	if (r == -ENOENT) {
+		mesh_passes(&a, is_stream(fd));
+		return CONDUIT_PASS;
+	}
+	if (r < 0) {
+		seen(WEFT_TALLY_DIAL_REFUSED, &a, reason);
+		log_warn("connection to %s: %s (%s)", addr_format(&a, text), reason_text(reason),
+			 reason_name(reason));
+		return r;
+	}
+	mode = control_mode();
+	*plain = mode != WEFT_MODE_ENFORCE;
+	if (svc->external && *kind == WEFT_NAMES_ADDRESS)
+		return CONDUIT_PASS;
+	if (mode == WEFT_MODE_OBSERVE)
+		seen(WEFT_TALLY_WOULD_MESH, &a, WEFT_REASON_NONE);
+	return *plain && *kind != WEFT_NAMES_VIP ? CONDUIT_PASS : 0;
 }
 
 static int begin(struct conn *c, int fd, const struct weft_names_service *svc,
@@ -123,7 +131,7 @@ int direct_connect(struct conn **pc, int fd, int family, const struct sockaddr *
 	r = c ? connect_again(c, fd) : 1;
 	if (r != 1)
 		return r;
-	r = look_up(addr, len, &svc, &kind, &plain);
+	r = look_up(fd, addr, len, &svc, &kind, &plain);
 	if (r == CONDUIT_PASS && c)
 		conn_move(c, CONN_PLAIN);
 	if (r)

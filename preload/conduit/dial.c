@@ -12,6 +12,7 @@
 #include "sys/clock.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
+#include "telemetry/seen.h"
 
 #define DIAL_ATTEMPTS 16 /* endpoints tried for one connect() */
 
@@ -170,6 +171,7 @@ int dial_start(struct conn *c, int fd, const struct weft_names_service *svc,
 			c->reason = WEFT_REASON_CONNECT_FAILED;
 	}
 	if (r < 0) {
+		seen(WEFT_TALLY_DIAL_REFUSED, NULL, c->reason);
 		log_warn("connection to %s: %s (%s)", svc->name, reason_text(c->reason),
 			 reason_name(c->reason));
 		dial_release(c);
@@ -179,6 +181,15 @@ int dial_start(struct conn *c, int fd, const struct weft_names_service *svc,
 	c->reason = WEFT_REASON_NONE;
 	conn_move(c, CONN_DIALING);
 	return 0;
+}
+
+static void dialled_plain(struct conn *c)
+{
+	struct weft_addr to = { .port = (uint16_t)endpoint_of(c)->port };
+
+	memcpy(to.ip, endpoint_of(c)->address.p, sizeof(to.ip));
+	seen(WEFT_TALLY_DIALLED_PLAIN, &to, WEFT_REASON_NONE);
+	conn_move(c, CONN_PLAIN);
 }
 
 int dial_step(struct conn *c, int fd)
@@ -200,7 +211,7 @@ int dial_step(struct conn *c, int fd)
 	else if (endpoint_is_tls(c))
 		shake_client(c, fd);
 	else
-		conn_move(c, CONN_PLAIN);
+		dialled_plain(c);
 	return 0;
 }
 

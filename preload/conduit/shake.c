@@ -10,6 +10,7 @@
 #include "sys/clock.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
+#include "telemetry/seen.h"
 
 #define ALERT_ACCESS_DENIED 49 /* RFC 8446 section 6.2 */
 #define SPIFFE_SCHEME "spiffe://"
@@ -56,12 +57,11 @@ void shake_server(struct conn *c, int fd)
 	begin(c, fd, handshake_new_server(c->id));
 }
 
-bool shake_admits(const struct identity *id, int fd, const char *peer)
+static struct inbound_verdict authorize(const struct identity *id, int fd, const char *peer)
 {
 	struct inbound_facts facts = { .principal = peer };
 	union conn_name name;
 	socklen_t len = sizeof(name);
-	struct inbound_verdict v;
 
 	if (sys_call(SYS_getpeername, fd, (long)&name, (long)&len, 0, 0, 0) == 0)
 		addr_from_sockaddr(&facts.source, &name.sa, len);
@@ -70,11 +70,39 @@ bool shake_admits(const struct identity *id, int fd, const char *peer)
 		addr_from_sockaddr(&facts.local, &name.sa, len);
 	if (peer && strncmp(peer, SPIFFE_SCHEME, strlen(SPIFFE_SCHEME)) == 0)
 		facts.principal = peer + strlen(SPIFFE_SCHEME);
-	v = inbound_authorize(id->wire->inbound, &facts);
+	return inbound_authorize(id->wire->inbound, &facts);
+}
+
+static enum weft_reason judge(const struct identity *id, int fd, const char *peer, bool strict)
+{
+	struct inbound_verdict v;
+
+	if (!peer && strict)
+		return WEFT_REASON_NOT_TLS;
+	v = authorize(id, fd, peer);
 	if (v.dry_run_denied || v.audited)
 		log_info("%s %s by policy %s", peer ? peer : "plaintext peer",
 			 v.audited ? "audited" : "would be denied", v.policy ? v.policy : "-");
-	return v.allowed;
+	return v.allowed ? WEFT_REASON_NONE : WEFT_REASON_AUTHZ_DENIED;
+}
+
+enum weft_reason shake_verdict(const struct conn *c, const struct identity *id, int fd,
+			       const char *peer)
+{
+	char text[WEFT_ADDR_TEXT];
+	enum weft_reason r;
+
+	if (!c->lenient)
+		return judge(id, fd, peer, false);
+	if (control_mode_inbound(NULL) != WEFT_MODE_OBSERVE)
+		return WEFT_REASON_NONE;
+	r = judge(id, fd, peer, c->strict);
+	conn_seen(fd, r ? WEFT_TALLY_WOULD_REFUSE : WEFT_TALLY_WOULD_ADMIT, r);
+	if (r)
+		log_warn("observed: connection from %s %s would be refused: %s (%s)",
+			 conn_peer_text(fd, text), peer ? peer : "in the clear", reason_text(r),
+			 reason_name(r));
+	return WEFT_REASON_NONE;
 }
 
 uint64_t shake_self(const struct identity *id)
@@ -102,6 +130,7 @@ static void finish(struct conn *c, int fd)
 {
 	struct handshake_result r;
 	char text[WEFT_ADDR_TEXT];
+	enum weft_reason refused;
 	bool ok;
 
 	handshake_result(c->handshake, &r);
@@ -113,11 +142,13 @@ static void finish(struct conn *c, int fd)
 		return;
 	}
 	c->deadline_ms = 0;
-	if (c->server && !shake_admits(c->id, fd, c->peer)) {
+	refused = c->server ? shake_verdict(c, c->id, fd, c->peer) : WEFT_REASON_NONE;
+	if (refused) {
 		session_alert(c->session, &c->aead, fd, ALERT_ACCESS_DENIED);
-		conn_fail(c, fd, ECONNRESET, WEFT_REASON_AUTHZ_DENIED, NULL);
+		conn_fail(c, fd, ECONNRESET, refused, NULL);
 		return;
 	}
+	seen(c->server ? WEFT_TALLY_ADMITTED : WEFT_TALLY_DIALLED, NULL, WEFT_REASON_NONE);
 	if (c->server)
 		log_info("connection from %s admitted: peer %s", conn_peer_text(fd, text), c->peer);
 	else

@@ -9,8 +9,10 @@ void shake_server(struct conn *c, int fd); /* c->id is set */
 int shake_step(struct conn *c, int fd);    /* 0: the state changed; -EAGAIN */
 void shake_expired(struct conn *c, int fd);
 
-/* Inbound policy for the peer of `fd`; `peer` is its SPIFFE ID or NULL for plaintext. */
-bool shake_admits(const struct identity *id, int fd, const char *peer);
+/* Why inbound policy refuses the peer of `fd`, or NONE; `peer` is its SPIFFE ID or NULL for plaintext. A lenient server
+ * refuses nobody; in mode observe what it would have done is counted, and a refusal logged. */
+enum weft_reason shake_verdict(const struct conn *c, const struct identity *id, int fd,
+			       const char *peer);
 /* Hash of the SPIFFE ID of `id`: whether two programs of one process are the same workload. */
 uint64_t shake_self(const struct identity *id);
 

@@ -12,9 +12,8 @@
 #include "sys/clock.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
+#include "telemetry/seen.h"
 #include "weft/env.h"
-
-#define FAMILY_BYTES 4096
 
 enum { FD_NAMES, FD_BOARD, FD_IDENTITY, FD_FAMILY };
 
@@ -86,21 +85,22 @@ static int map_identity(int fd)
 	return err;
 }
 
-/* The mapping says that somebody of this family lives; nobody reads or writes it. */
+/* The mapping says that somebody of this family lives, and holds its tally. That of a weftd before is replaced where it
+ * lies: threads are counting in it. */
 static int map_family(int fd)
 {
-	long p = sys_call(SYS_mmap, 0, FAMILY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	struct quiet q;
-	void *former;
+	long p;
 
+	control_lock(&q);
+	p = sys_call(SYS_mmap, (long)memory.family, WEFT_TALLY_BYTES, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | (memory.family ? MAP_FIXED : 0), fd, 0);
+	if (p >= 0 || p <= -4096)
+		memory.family = (void *)p;
+	control_unlock(&q);
 	if (p < 0 && p > -4096)
 		return (int)p;
-	control_lock(&q);
-	former = memory.family;
-	memory.family = (void *)p;
-	control_unlock(&q);
-	if (former)
-		sys_call(SYS_munmap, (long)former, FAMILY_BYTES, 0, 0, 0, 0);
+	seen_share(memory.family);
 	return 0;
 }
 

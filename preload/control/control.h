@@ -24,9 +24,11 @@ void control_atfork_prepare(void);
 void control_atfork_parent(void);
 void control_atfork_child(void);
 
-/* The mode in force now: the live word under WEFT_MODE's ceiling. OFF before anything was mapped means nothing:
- * ask mesh_find_* first. */
+/* The mode in force now for what the process dials: the live word under WEFT_MODE's ceiling. OFF before anything was
+ * mapped means nothing: ask mesh_find_* first. */
 enum weft_mode control_mode(void);
+/* The same for what it accepts. *settling: it changes, and clients may take the process for one that encrypts. */
+enum weft_mode control_mode_inbound(bool *settling);
 
 /* --- names. The first call maps the names and the board by path (a HELLO only if that is not allowed). --- */
 
@@ -67,12 +69,22 @@ int mesh_identity(struct identity **out, enum weft_reason *reason);
 uint64_t mesh_identity_seq(void);
 
 /* --- listeners --- */
-/* The process listens on `fd`: attach, enrol and REGISTER. Returns what accepted connections are to be:
- * 1: meshed; 0: not (mode off or observe, no identity and open, AF_UNIX...); -ECONNREFUSED: refuse them (closed). */
-int mesh_listen(int fd);
+/* What accepted connections are to be. */
+enum mesh_accepts {
+	MESH_REFUSES, /* nobody says who we are, and WEFT_NO_BROKER is closed */
+	MESH_PASSES,  /* WEFT_MODE=off, or a process without identity */
+	MESH_LOOKS, /* mode observe or off: a mesh client is taken as one, everything else passes */
+	MESH_ADMITS,
+};
+/* The process listens on `fd`: attach, enrol and REGISTER. Returns what mesh_accepts() does, MESH_PASSES for AF_UNIX. */
+enum mesh_accepts mesh_listen(int fd);
 void mesh_unlisten(int fd); /* before close of the last fd of a listener; may ask */
-/* The same answer as mesh_listen for an accept now, from memory; re-attaches after a restart of weftd (may ask). */
-int mesh_accepts(void);
+/* For an accept now, from memory; re-attaches after a restart of weftd (may ask). */
+enum mesh_accepts mesh_accepts(void);
+
+/* A connection that is about to leave in the clear, to what is no service: counted if the address is a private one.
+ * May ask, once, in a process with WEFT_SERVICE. */
+void mesh_passes(const struct weft_addr *to, bool stream);
 
 /* --- the relay (weft/relay.h) --- */
 #define MESH_RELAY_PATH 108 /* sun_path */

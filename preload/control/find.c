@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "control/internal.h"
+#include "telemetry/seen.h"
 
 static _Atomic int64_t map_at_ms;
 
@@ -78,4 +79,15 @@ int mesh_find_addr(const struct weft_addr *a, struct weft_names_service *out,
 		return -ENOENT;
 	*reason = mem ? WEFT_REASON_UNKNOWN_VIP : WEFT_REASON_NO_BROKER;
 	return -ECONNREFUSED;
+}
+
+void mesh_passes(const struct weft_addr *to, bool stream)
+{
+	KEEP_ERRNO;
+
+	if (control_env.ceiling == WEFT_MODE_OFF || !addr_is_private(to))
+		return;
+	seen(stream ? WEFT_TALLY_PLAIN : WEFT_TALLY_UDP, to, WEFT_REASON_NONE);
+	if (control_env.claims && !attachment_get())
+		attach(false);
 }

@@ -178,13 +178,13 @@ void listen_again(void)
 	}
 }
 
-int mesh_listen(int fd)
+enum mesh_accepts mesh_listen(int fd)
 {
 	KEEP_ERRNO;
 	struct listener l;
 
 	if (control_env.ceiling == WEFT_MODE_OFF || !describe(fd, &l))
-		return 0;
+		return MESH_PASSES;
 	remember(&l);
 	if (attach(control_env.claims) == 0)
 		listen_again();
@@ -200,18 +200,20 @@ void mesh_unlisten(int fd)
 		tell(WIRE_DEREGISTER, &l);
 }
 
-int mesh_accepts(void)
+enum mesh_accepts mesh_accepts(void)
 {
 	KEEP_ERRNO;
-	int none = control_env.claims && !control_env.open ? -ECONNREFUSED : 0;
-	const struct attachment *a;
+	bool attached;
 
 	if (control_env.ceiling == WEFT_MODE_OFF)
-		return 0;
-	if (attach(control_env.claims) < 0)
-		return board_get() && control_mode() != WEFT_MODE_ENFORCE ? 0 : none;
-	a = attachment_get();
-	if (control_mode() != WEFT_MODE_ENFORCE)
-		return 0;
-	return a->service[0] ? 1 : none;
+		return MESH_PASSES;
+	attached = attach(control_env.claims) == 0;
+	if (!attached && !board_get())
+		return control_env.claims && !control_env.open ? MESH_REFUSES : MESH_PASSES;
+	if (attached && attachment_get()->service[0])
+		return control_mode_inbound(NULL) == WEFT_MODE_ENFORCE ? MESH_ADMITS : MESH_LOOKS;
+	if (!control_env.claims || control_env.open ||
+	    control_mode_inbound(NULL) != WEFT_MODE_ENFORCE)
+		return MESH_PASSES;
+	return MESH_REFUSES;
 }

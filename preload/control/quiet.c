@@ -9,6 +9,7 @@
 #include "sys/clock.h"
 #include "sys/lock.h"
 #include "sys/sys.h"
+#include "telemetry/seen.h"
 
 static struct lock lock;
 static _Atomic bool patience_over;
@@ -134,6 +135,7 @@ void control_atfork_child(void)
 	service_forked();
 	exchange_forked();
 	control_random_forked();
+	seen_forked();
 	listen_shared();
 	atomic_store(&lock.word, 0); /* it holds the parent's thread id */
 	quiet_end(&q);

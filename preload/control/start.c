@@ -148,6 +148,13 @@ void control_start(void)
 	copy_text(control_env.program, sizeof(control_env.program), program_invocation_short_name);
 }
 
+static enum weft_mode under_ceiling(uint32_t word)
+{
+	if (word > WEFT_MODE_ENFORCE)
+		word = WEFT_MODE_ENFORCE;
+	return word < control_env.ceiling ? (enum weft_mode)word : control_env.ceiling;
+}
+
 enum weft_mode control_mode(void)
 {
 	const struct weft_identity_mem *mem = attach_memory(NULL);
@@ -158,7 +165,16 @@ enum weft_mode control_mode(void)
 		word = atomic_load_explicit(&mem->mode, memory_order_relaxed);
 	else if (board)
 		word = atomic_load_explicit(&board->mode, memory_order_relaxed);
-	if (word > WEFT_MODE_ENFORCE)
-		word = WEFT_MODE_ENFORCE;
-	return word < control_env.ceiling ? (enum weft_mode)word : control_env.ceiling;
+	return under_ceiling(word);
+}
+
+enum weft_mode control_mode_inbound(bool *settling)
+{
+	const struct weft_identity_mem *mem = attach_memory(NULL);
+	uint32_t word = mem ? atomic_load_explicit(&mem->inbound, memory_order_relaxed) : 0;
+
+	if (settling)
+		*settling = word & WEFT_INBOUND_SETTLING;
+	word &= ~WEFT_INBOUND_SETTLING;
+	return word ? under_ceiling(word - 1) : control_mode();
 }

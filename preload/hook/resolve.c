@@ -1,5 +1,6 @@
-/* Names and addresses of the mesh in the resolver's calls. Order: /etc/hosts, mesh, DNS.
- * What is not mesh goes to the real call untouched, and so does everything unless the mode is enforce. */
+/* Names and addresses of the mesh in the resolver's calls. Order: /etc/hosts, mesh, DNS; unless the mode is enforce, mesh
+ * comes last: what resolves without it is left alone, and who lives by mesh names goes on when the mesh is switched off.
+ * What is not mesh goes to the real call untouched. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -87,13 +88,17 @@ static bool has_vip(const struct weft_addr *vip)
 	return memcmp(vip->ip, zero, 16) != 0;
 }
 
-/* True for a mesh name that is to be answered here. */
-static bool find_name(const char *name, struct weft_names_service *svc)
+enum turn { TURN_NEVER, TURN_FIRST, TURN_LAST };
+
+/* Whether a name is the mesh's to answer, before or after the real call. */
+static enum turn find_name(const char *name, struct weft_names_service *svc)
 {
 	if (!name || is_numeric(name) || mesh_find_name(name, svc) < 0 ||
-	    control_mode() != WEFT_MODE_ENFORCE)
-		return false;
-	return (has_vip(&svc->vip4) || has_vip(&svc->vip6)) && !hosts_has(name);
+	    (!has_vip(&svc->vip4) && !has_vip(&svc->vip6)))
+		return TURN_NEVER;
+	if (control_mode() != WEFT_MODE_ENFORCE)
+		return TURN_LAST;
+	return hosts_has(name) ? TURN_NEVER : TURN_FIRST;
 }
 
 /* True for a virtual address; `name` is then what the program would call its service. */
@@ -104,8 +109,7 @@ static bool find_vip(const struct weft_addr *a, char name[static WEFT_SERVICE_MA
 	enum weft_reason reason;
 	char *dot;
 
-	if (mesh_find_addr(a, &svc, &kind, &reason) < 0 || kind != WEFT_NAMES_VIP ||
-	    control_mode() != WEFT_MODE_ENFORCE)
+	if (mesh_find_addr(a, &svc, &kind, &reason) < 0 || kind != WEFT_NAMES_VIP)
 		return false;
 	memcpy(name, svc.name, WEFT_SERVICE_MAX + 1);
 	dot = strchr(name, '.');
@@ -147,10 +151,16 @@ HOOK_EXPORT int getaddrinfo(const char *node, const char *service, const struct 
 	struct weft_names_service svc;
 	const struct weft_addr *vip;
 	char text[WEFT_ADDR_TEXT], *name;
+	enum turn turn = TURN_NEVER;
 	int r;
 
-	if ((hints && hints->ai_flags & AI_NUMERICHOST) || !find_name(node, &svc))
-		return sys.getaddrinfo(node, service, hints, res);
+	if (!hints || !(hints->ai_flags & AI_NUMERICHOST))
+		turn = find_name(node, &svc);
+	if (turn != TURN_FIRST) {
+		r = sys.getaddrinfo(node, service, hints, res);
+		if (turn == TURN_NEVER || (r != EAI_NONAME && r != EAI_NODATA && r != EAI_AGAIN))
+			return r;
+	}
 	vip = vip_for(&svc, hints);
 	if (!vip)
 		return EAI_NODATA;
@@ -258,9 +268,14 @@ HOOK_EXPORT int gethostbyname2_r(const char *name, int af, struct hostent *ret, 
 				 size_t len, struct hostent **res, int *herr)
 {
 	struct weft_names_service svc;
+	enum turn turn = af == AF_INET || af == AF_INET6 ? find_name(name, &svc) : TURN_NEVER;
+	int r;
 
-	if ((af != AF_INET && af != AF_INET6) || !find_name(name, &svc))
-		return sys.gethostbyname2_r(name, af, ret, buf, len, res, herr);
+	if (turn != TURN_FIRST) {
+		r = sys.gethostbyname2_r(name, af, ret, buf, len, res, herr);
+		if (turn == TURN_NEVER || r || *res)
+			return r;
+	}
 	return host_by_service(&svc, name, af, ret, buf, len, res, herr);
 }
 
@@ -268,9 +283,14 @@ HOOK_EXPORT int gethostbyname_r(const char *name, struct hostent *ret, char *buf
 				struct hostent **res, int *herr)
 {
 	struct weft_names_service svc;
+	enum turn turn = find_name(name, &svc);
+	int r;
 
-	if (!find_name(name, &svc))
-		return sys.gethostbyname_r(name, ret, buf, len, res, herr);
+	if (turn != TURN_FIRST) {
+		r = sys.gethostbyname_r(name, ret, buf, len, res, herr);
+		if (turn == TURN_NEVER || r || *res)
+			return r;
+	}
 	return host_by_service(&svc, name, AF_INET, ret, buf, len, res, herr);
 }
 
@@ -293,17 +313,19 @@ static struct hostent *static_host(const struct weft_names_service *svc, const c
 HOOK_EXPORT struct hostent *gethostbyname(const char *name)
 {
 	struct weft_names_service svc;
+	enum turn turn = find_name(name, &svc);
+	struct hostent *real = turn == TURN_FIRST ? NULL : sys.gethostbyname(name);
 
-	return find_name(name, &svc) ? static_host(&svc, name, AF_INET) : sys.gethostbyname(name);
+	return real || turn == TURN_NEVER ? real : static_host(&svc, name, AF_INET);
 }
 
 HOOK_EXPORT struct hostent *gethostbyname2(const char *name, int af)
 {
 	struct weft_names_service svc;
+	enum turn turn = af == AF_INET || af == AF_INET6 ? find_name(name, &svc) : TURN_NEVER;
+	struct hostent *real = turn == TURN_FIRST ? NULL : sys.gethostbyname2(name, af);
 
-	if ((af != AF_INET && af != AF_INET6) || !find_name(name, &svc))
-		return sys.gethostbyname2(name, af);
-	return static_host(&svc, name, af);
+	return real || turn == TURN_NEVER ? real : static_host(&svc, name, af);
 }
 
 static bool find_raw(const void *addr, socklen_t len, int type, struct weft_addr *a,

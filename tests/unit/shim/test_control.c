@@ -166,7 +166,7 @@ TEST(mode_off_is_not_mesh, true, true)
 	CHECK(mesh_find_name("orders", &s) == -ENOENT);
 	CHECK(find_addr("239.240.0.1", 80, &reason) == -ENOENT);
 	CHECK(mesh_identity(&id, &reason) == -EACCES && !id);
-	CHECK(mesh_accepts() == 0 && mesh_listen(0) == 0);
+	CHECK(mesh_accepts() == MESH_PASSES && mesh_listen(0) == MESH_PASSES);
 	CHECK(fake->count[WIRE_HELLO] == 0);
 }
 
@@ -211,9 +211,9 @@ TEST(mode_words_act_at_once, true, true)
 	identity_unref(id);
 	atomic_store(&fake_board->mode, WEFT_MODE_OFF);
 	CHECK(control_mode() == WEFT_MODE_ENFORCE); /* the process's own word counts now */
-	CHECK(mesh_accepts() == 1);
+	CHECK(mesh_accepts() == MESH_ADMITS);
 	atomic_store(&fake_identity->mode, WEFT_MODE_OBSERVE);
-	CHECK(control_mode() == WEFT_MODE_OBSERVE && mesh_accepts() == 0);
+	CHECK(control_mode() == WEFT_MODE_OBSERVE && mesh_accepts() == MESH_LOOKS);
 }
 
 /* Files that may not be opened by path come as descriptors. */
@@ -280,7 +280,7 @@ TEST(nobody_answers_closed, false, false)
 	control_start();
 	CHECK(mesh_find_name("orders", &s) == -ENOENT);
 	CHECK(find_addr("10.0.0.1", 80, &reason) == -ENOENT);
-	CHECK(mesh_accepts() == 0);
+	CHECK(mesh_accepts() == MESH_PASSES);
 	CHECK(now_ms() - t < 150); /* none of these needs weftd */
 	CHECK(find_addr("239.240.0.1", 80, &reason) == -ECONNREFUSED &&
 	      reason == WEFT_REASON_NO_BROKER);
@@ -299,9 +299,9 @@ TEST(nobody_answers_a_server, false, false)
 	setenv(WEFT_ENV_NO_BROKER, "wait:200ms", 1);
 	setenv(WEFT_ENV_SERVICE, "web", 1);
 	control_start();
-	CHECK(mesh_accepts() == -ECONNREFUSED);
+	CHECK(mesh_accepts() == MESH_REFUSES);
 	CHECK(now_ms() - t >= 200);
-	CHECK(mesh_accepts() == -ECONNREFUSED);
+	CHECK(mesh_accepts() == MESH_REFUSES);
 	CHECK(now_ms() - t < 500);
 }
 
@@ -314,7 +314,7 @@ TEST(nobody_answers_open, true, false)
 	setenv(WEFT_ENV_NO_BROKER, "open,wait:50ms", 1);
 	setenv(WEFT_ENV_SERVICE, "web", 1);
 	control_start();
-	CHECK(mesh_accepts() == 0);
+	CHECK(mesh_accepts() == MESH_PASSES);
 	/* The names are known from before; the endpoint is reached as it is, a virtual address cannot be. */
 	CHECK(find_addr("10.0.0.1", 8080, &reason) == 0);
 	CHECK(mesh_service("orders.default", &a, true, &s, &reason) == 0);
@@ -491,7 +491,7 @@ TEST(welcomes_that_are_none, true, true)
 	for (size_t i = 0; i < sizeof(manners) / sizeof(manners[0]); i++) {
 		fake->manner[WIRE_HELLO] = (int)manners[i];
 		CHECK(mesh_identity(&id, &reason) < 0 && !id);
-		CHECK(mesh_accepts() == -ECONNREFUSED);
+		CHECK(mesh_accepts() == MESH_REFUSES);
 		usleep(1050000);
 	}
 	fake->manner[WIRE_HELLO] = FAKE_WELL;
@@ -680,7 +680,7 @@ TEST(no_identity_is_granted, true, true)
 	fake->granted[0] = '\0';
 	control_start(); /* claims nothing */
 	CHECK(mesh_identity(&id, &reason) == -EACCES && reason == WEFT_REASON_NO_IDENTITY && !id);
-	CHECK(mesh_accepts() == 0);
+	CHECK(mesh_accepts() == MESH_PASSES);
 	CHECK(fake->count[WIRE_ENROL] == 0);
 }
 
@@ -692,7 +692,7 @@ TEST(a_claim_is_not_granted, true, true)
 	fake->granted[0] = '\0';
 	setenv(WEFT_ENV_SERVICE, "web", 1);
 	control_start();
-	CHECK(mesh_accepts() == -ECONNREFUSED); /* it was meant to be protected */
+	CHECK(mesh_accepts() == MESH_REFUSES); /* it was meant to be protected */
 	CHECK(mesh_identity(&id, &reason) == -EACCES && reason == WEFT_REASON_NO_IDENTITY);
 }
 
@@ -742,18 +742,18 @@ TEST(listeners_are_announced_and_withdrawn, true, true)
 
 	setenv(WEFT_ENV_SERVICE, "web", 1);
 	control_start();
-	CHECK(mesh_listen(fd) == 1);
+	CHECK(mesh_listen(fd) == MESH_ADMITS);
 	CHECK(fake->count[WIRE_REGISTER] == 1 && fake->count[WIRE_ENROL] == 1);
 	CHECK(fake->listener.port == port && fake->listener.cookie == cookie_of(fd));
-	CHECK(mesh_listen(fd) == 1); /* listen() again changes its backlog */
+	CHECK(mesh_listen(fd) == MESH_ADMITS); /* listen() again changes its backlog */
 	CHECK(fake->count[WIRE_REGISTER] == 1);
-	CHECK(mesh_listen(gone) == 1 && fake->count[WIRE_REGISTER] == 2);
-	CHECK(mesh_listen(unix_fd) == 0);
+	CHECK(mesh_listen(gone) == MESH_ADMITS && fake->count[WIRE_REGISTER] == 2);
+	CHECK(mesh_listen(unix_fd) == MESH_PASSES);
 	close(gone); /* where we do not see it */
 	fake_kill();
 	fake_restart();
 	usleep(1100000);
-	CHECK(mesh_accepts() == 1);
+	CHECK(mesh_accepts() == MESH_ADMITS);
 	CHECK(fake->count[WIRE_HELLO] == 2 && fake->count[WIRE_REGISTER] == 3);
 	CHECK(fake->listener.cookie == cookie_of(fd));
 	mesh_unlisten(fd);
@@ -770,7 +770,7 @@ TEST(only_named_ports_are_announced, true, true)
 	fake->ports = 1;
 	setenv(WEFT_ENV_SERVICE, "web:8080", 1);
 	control_start();
-	CHECK(mesh_listen(fd) == 1);
+	CHECK(mesh_listen(fd) == MESH_ADMITS);
 	CHECK(fake->count[WIRE_REGISTER] == 0);
 	mesh_unlisten(fd);
 	CHECK(fake->count[WIRE_DEREGISTER] == 0);
@@ -785,10 +785,10 @@ TEST(listener_before_weftd, true, false)
 	setenv(WEFT_ENV_SERVICE, "web", 1);
 	setenv(WEFT_ENV_NO_BROKER, "wait:0s", 1);
 	control_start();
-	CHECK(mesh_listen(fd) == -ECONNREFUSED);
+	CHECK(mesh_listen(fd) == MESH_REFUSES);
 	fake_start();
 	usleep(1100000);
-	CHECK(mesh_accepts() == 1);
+	CHECK(mesh_accepts() == MESH_ADMITS);
 	CHECK(fake->count[WIRE_REGISTER] == 1);
 }
 
@@ -829,7 +829,7 @@ TEST(a_child_goes_on_where_its_parent_was, true, true)
 	setenv(WEFT_ENV_SERVICE, "web", 1);
 	control_start();
 	sigprocmask(SIG_SETMASK, NULL, &before);
-	CHECK(mesh_listen(fd) == 1 && orders_works() && pipe(pipes) == 0);
+	CHECK(mesh_listen(fd) == MESH_ADMITS && orders_works() && pipe(pipes) == 0);
 	pid = fork_like_a_guest();
 	if (!pid) {
 		drawn[0] = control_random();

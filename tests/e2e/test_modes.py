@@ -1,0 +1,102 @@
+"""observe, enforce and off on running processes: nothing is lost while the mode changes, and observe tells what would be."""
+import json
+import subprocess
+import time
+
+import pytest
+
+from proc import wait_until
+from test_bad_input import speaks_plain
+
+# Opens connections one after the other until it is told to stop; one line for each that failed, and a count at the end.
+LOADER = """
+import socket, sys, threading
+host, port, first = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "reads"
+stop, done, failed = threading.Event(), 0, 0
+threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
+while not stop.is_set():
+    try:
+        with socket.create_connection((host, port), 10) as s:
+            if not first:
+                s.sendall(b"GET /who HTTP/1.0\\r\\n\\r\\n")
+            data = s.makefile("rb").read()
+            if (b"220 hello" if first else b"nginx") not in data:
+                raise OSError(f"wrong answer {data[:60]!r}")
+        done += 1
+    except OSError as e:
+        failed += 1
+        print("failed after", done, e, flush=True)
+print("made", done, "failed", failed, flush=True)
+"""
+
+# A server that speaks first, as SMTP's and MySQL's do.
+GREETER = """
+import os, socket, threading
+s = socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=128)
+def greet(c):
+    with c:
+        c.sendall(b"220 hello\\r\\n")
+while True:
+    threading.Thread(target=greet, args=(s.accept()[0],)).start()
+"""
+
+
+class Load:
+    """New connections all the time from one process."""
+
+    def __init__(self, mesh, host, port, service="web", shim=True, first="writes"):
+        self.p = mesh.popen(["/usr/bin/python3", "-u", "-c", LOADER, host, port, first], service=service, shim=shim,
+                            name=f"load-{len(mesh.processes)}", stdin=subprocess.PIPE)
+
+    def end(self):
+        self.p.popen.stdin.close()
+        self.p.wait(20)
+        words = self.p.text().splitlines()[-1].split()
+        return int(words[1]), int(words[3]), self.p.text()[-1500:]
+
+
+def change(mesh, way, mode):
+    if way == "MeshConfig":
+        mesh.run(["redis-cli", "-s", mesh.redis_path, "SET", "weft:MeshConfig:default", json.dumps({"mode": mode})], shim=False)
+    else:
+        mesh.redis_set("WorkloadGroup", "orders", {"selectors": ["unix:uid:0"], "mode": mode})
+
+
+def endpoint_is_tls(mesh):
+    return all(e["tls"] for e in mesh.endpoints("orders"))
+
+
+@pytest.mark.seconds(120)
+@pytest.mark.parametrize("way", ["MeshConfig", "WorkloadGroup"])
+@pytest.mark.parametrize("first", ["writes", "reads"])
+def test_no_new_connection_fails_while_the_mode_changes(strict, servers, way, first):
+    """observe, enforce, off, enforce: clients by name and by address, of a server that is STRICT whenever it enforces."""
+    change(strict, way, "observe")
+    if first == "writes":
+        port = servers(strict).nginx("orders").port
+    else:
+        port = strict.port()
+        servers(strict).python(GREETER, "orders", port)
+    wait_until("announced as not encrypting", lambda: strict.endpoints("orders") and not endpoint_is_tls(strict))
+    loads = [Load(strict, "orders", port, first=first), Load(strict, "127.0.0.1", port, first=first)]
+    for mode in ("enforce", "off", "enforce", "observe", "enforce"):
+        time.sleep(1.5)
+        assert speaks_plain(port) or first == "reads" or endpoint_is_tls(strict)
+        change(strict, way, mode)
+        wait_until(f"announced for {mode}", lambda: endpoint_is_tls(strict) == (mode == "enforce"), 2, 0.005)
+    time.sleep(1.5)
+    assert not speaks_plain(port)
+    for load in loads:
+        made, failed, text = load.end()
+        assert failed == 0 and made > 100, text
+
+
+def test_a_mode_is_in_force_within_a_second(strict, servers):
+    nginx = servers(strict).nginx("orders")
+    assert not speaks_plain(nginx.port)
+    for mode, plain in (("off", True), ("enforce", False), ("observe", True), ("enforce", False)):
+        change(strict, "MeshConfig", mode)
+        began = time.monotonic()
+        wait_until(f"{mode} is in force", lambda: speaks_plain(nginx.port) == plain, 3)
+        assert time.monotonic() - began < 1.0, mode
+        time.sleep(0.3)
