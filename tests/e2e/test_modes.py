@@ -67,8 +67,12 @@ def endpoint_is_tls(mesh):
 
 
 @pytest.mark.seconds(120)
-@pytest.mark.parametrize("way", ["MeshConfig", "WorkloadGroup"])
-@pytest.mark.parametrize("first", ["writes", "reads"])
+@pytest.mark.parametrize("way, first", [
+    ("MeshConfig", "writes"),
+    ("WorkloadGroup", "reads"),
+    pytest.param("MeshConfig", "reads", marks=pytest.mark.full),
+    pytest.param("WorkloadGroup", "writes", marks=pytest.mark.full),
+])
 def test_no_new_connection_fails_while_the_mode_changes(strict, servers, way, first):
     """observe, enforce, off, enforce: clients by name and by address, of a server that is STRICT whenever it enforces."""
     change(strict, way, "observe")
@@ -80,11 +84,11 @@ def test_no_new_connection_fails_while_the_mode_changes(strict, servers, way, fi
     wait_until("announced as not encrypting", lambda: strict.endpoints("orders") and not endpoint_is_tls(strict))
     loads = [Load(strict, "orders", port, first=first), Load(strict, "127.0.0.1", port, first=first)]
     for mode in ("enforce", "off", "enforce", "observe", "enforce"):
-        time.sleep(1.5)
+        time.sleep(1.2)
         assert speaks_plain(port) or first == "reads" or endpoint_is_tls(strict)
         change(strict, way, mode)
         wait_until(f"announced for {mode}", lambda: endpoint_is_tls(strict) == (mode == "enforce"), 2, 0.005)
-    time.sleep(1.5)
+    time.sleep(1.2)
     assert not speaks_plain(port)
     for load in loads:
         made, failed, text = load.end()
