@@ -314,6 +314,7 @@ void decode_mesh_config(struct decode *d, const json_t *spec)
 	if (!*c->root_ns)
 		c->root_ns = WEFT_NAMESPACE_ROOT;
 	c->connect_ms = decode_millis(spec, "connectTimeout");
+	c->sniff_ms = decode_millis(spec, "protocolDetectionTimeout");
 	c->mode =
 		(enum weft_mode)decode_word(spec, "mode", "off|observe|enforce", WEFT_MODE_ENFORCE);
 }

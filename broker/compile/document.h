@@ -129,7 +129,7 @@ struct authorization_policy {
 struct mesh_config {
 	struct texts aliases;
 	const char *root_ns;
-	uint64_t connect_ms;
+	uint64_t connect_ms, sniff_ms;
 	enum weft_mode mode;
 };
 

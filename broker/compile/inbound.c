@@ -190,7 +190,8 @@ int model_inbound(struct model *m, const struct workload *w, struct arena *arena
 	size_t n = mesh ? mesh->aliases.n : 0;
 
 	in.root_ns = mesh ? mesh->root_ns : WEFT_NAMESPACE_ROOT;
-	*out = (struct wire_inbound){ .trust_domain = wire_str_of(td ? td : "") };
+	*out = (struct wire_inbound){ .trust_domain = wire_str_of(td ? td : ""),
+				      .sniff_ms = mesh ? mesh->sniff_ms : 0 };
 	out->trust_domain_aliases.v = arena_array(arena, n, sizeof(*out->trust_domain_aliases.v));
 	for (size_t i = 0; out->trust_domain_aliases.v && i < n; i++)
 		out->trust_domain_aliases.v[out->trust_domain_aliases.n++] =

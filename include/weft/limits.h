@@ -34,7 +34,7 @@
 #define WEFT_EXCHANGE_MS 2000         /* longest exchange of a guest with weftd */
 #define WEFT_CONNECT_TIMEOUT_MS 10000 /* connectTimeout where nothing else is said (Istio) */
 #define WEFT_HANDSHAKE_MS 10000       /* a peer that takes longer for its handshake is dropped */
-#define WEFT_SNIFF_MS 200 /* PERMISSIVE, server speaks first: wait this long for a ClientHello */
-#define WEFT_RECORD_MAX 16384 /* plaintext bytes of a TLS record, RFC 8446 section 5.1 */
+#define WEFT_SNIFF_MS 200             /* protocolDetectionTimeout where nothing else is said */
+#define WEFT_RECORD_MAX 16384         /* plaintext bytes of a TLS record, RFC 8446 section 5.1 */
 
 #endif

@@ -50,6 +50,8 @@ static struct conn *begin(struct conn *c, int fd, enum weft_mtls mtls)
 	enum weft_reason refused = WEFT_REASON_NONE;
 
 	c->strict = mtls == WEFT_MTLS_STRICT;
+	c->sniff_for_ms = c->id->wire->inbound->sniff_ms ? (int64_t)c->id->wire->inbound->sniff_ms
+							 : WEFT_SNIFF_MS;
 	if (mtls == WEFT_MTLS_DISABLE) {
 		refused = shake_verdict(c, c->id, fd, NULL);
 		if (!refused)

@@ -291,7 +291,7 @@ void conn_speaks_first(struct conn *c)
 		return;
 	if (c->lenient)
 		control_mode_inbound(&settling);
-	c->sniff_ms = clock_now_ms() + (c->lenient && !settling ? 0 : WEFT_SNIFF_MS);
+	c->sniff_ms = clock_now_ms() + (c->lenient && !settling ? 0 : c->sniff_for_ms);
 }
 
 void conn_list_lock(void)

@@ -75,8 +75,9 @@ struct conn {
 	enum weft_reason reason;
 	int64_t deadline_ms; /* of this attempt or handshake */
 	int64_t sniff_ms; /* the program wants to speak first: no ClientHello by then means plaintext; 0: it does not */
-	int64_t timeout_ms;  /* of one TCP connect */
-	_Atomic short wants; /* POLLIN or POLLOUT: what the next step of the handshake waits for */
+	int64_t sniff_for_ms; /* how long that is */
+	int64_t timeout_ms;   /* of one TCP connect */
+	_Atomic short wants;  /* POLLIN or POLLOUT: what the next step of the handshake waits for */
 	union conn_name dialled;
 	socklen_t dialled_len;
 	struct conn_dial dial;
