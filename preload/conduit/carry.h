@@ -6,20 +6,38 @@
  * receiver that can do neither has a connection on which every call fails with ECONNRESET: never ciphertext, never
  * plaintext. The memfd is read as untrusted input, and holds keys: it is closed as soon as it is read.
  *
- * Nothing here keeps a descriptor. Both take the locks of the connections. */
+ * Nothing here keeps a descriptor. All take the locks of the connections, and no memory of malloc. Descriptors are those
+ * of the calling process, connections are found by cookie: a child of vfork may have moved or closed any of them. */
 #ifndef CONDUIT_CARRY_H
 #define CONDUIT_CARRY_H
 
 #include "conduit/conn.h"
 
-/* A close-on-exec memfd with the open connections behind `fds`, found by cookie; other descriptors are passed over.
- * Sessions are shared from then on: this process goes on holding them, and one more holder is expected. Waits for
- * handshakes in progress (WEFT_HANDSHAKE_MS at most). -ENOENT: there is no open connection among them; -ENOTSUP: no memory
- * that another process could attach to; -errno. */
-int carry_out(const int *fds, int n);
+/* The live connection that a descriptor of this process leads to, with a reference, or NULL. */
+struct conn *carry_conn(int fd);
 
-/* The receiver no more will come: takes back what carry_out() promised to the other holders. */
-void carry_revoke(const int *fds, int n);
+/* How the receiver stands to this process. */
+enum carry_to {
+	CARRY_OTHER, /* another process: both go on with the connections, and one more holder is expected */
+	CARRY_CHILD, /* the program that a child of vfork is about to execute: the memory is its parent's, who goes on */
+	CARRY_SELF, /* the program that this process is about to execute in its own place */
+};
+
+/* Brings the connection behind `fd` to where it can be carried: waits for its handshake, WEFT_HANDSHAKE_MS at most, and
+ * shares its session where others go on with it. 1: it can; 0: it is no connection, or a plain one; -ECONNRESET: it has
+ * failed; -ENOTSUP: there is no memory that another program could attach to; -errno. */
+int carry_ready(int fd, enum carry_to to);
+
+/* A close-on-exec memfd with the open connections behind `fds`, which it makes ready; other descriptors are passed over.
+ * -ENOENT: there is no open connection among them; or carry_ready()'s error. */
+int carry_out(const int *fds, int n);
+void carry_revoke(const int *fds, int n);           /* nobody will come for it */
+void carry_went_to(const int *fds, int n, int pid); /* this process will */
+
+/* The same before execve(). For CARRY_SELF, sessions that nobody else shares stay locked: execve() or carry_stay() must
+ * follow at once. */
+int carry_exec(const int *fds, int n, enum carry_to to);
+void carry_stay(const int *fds, int n, enum carry_to to); /* it failed */
 
 typedef void
 carry_attach(int fd, struct conn *c); /* life_attach(): `c` comes with a reference for this fd */

@@ -65,6 +65,8 @@ struct conn {
 	bool strict;   /* lenient, where it would demand TLS */
 	bool waits;    /* the last read had to wait in the kernel: begin with that */
 	bool prepared; /* share_prepare() holds its locks */
+	bool leaving;  /* carry_exec() does */
+	bool visited;  /* carry.c's own */
 	int app_nodelay; /* TCP_NODELAY as the program has it; on the socket it is on from the handshake on */
 	bool shook;     /* a handshake has begun: options of the socket are ours */
 	bool told;      /* connect() has reported success */

@@ -127,6 +127,14 @@ void holders_expected_is(struct holders *h, int pid)
 	lock_drop(&h->lock);
 }
 
+void holders_add(struct holders *h, int pid)
+{
+	struct holder x;
+
+	look_at_process(pid, &x);
+	enter(h, x, false);
+}
+
 void holders_claim(struct holders *h)
 {
 	struct holder x;

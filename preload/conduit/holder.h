@@ -25,6 +25,7 @@ struct holders {
 
 int holders_self(void); /* pid of the caller, also in a child that shares our memory */
 
+void holders_add(struct holders *h, int pid); /* this process holds it */
 void holders_expect(struct holders *h,
 		    int64_t ms);          /* a process to come holds it too; after `ms` it failed */
 void holders_renounce(struct holders *h); /* one expected will not come */

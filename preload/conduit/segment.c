@@ -151,6 +151,13 @@ int segment_id(const struct segment *s)
 	return s->id;
 }
 
+bool segment_allows(const struct segment *s)
+{
+	struct shmid_ds ds;
+
+	return s->id >= 0 && sys_call(SYS_shmctl, s->id, IPC_STAT, (long)&ds, 0, 0, 0) >= 0;
+}
+
 void *segment_at(const struct segment *s, size_t offset, size_t size)
 {
 	return offset <= s->size && size <= s->size - offset ? s->at + offset : NULL;

@@ -15,6 +15,8 @@ struct segment *segment_ref(struct segment *s);
 void segment_put(struct segment *s); /* NULL-safe; the last unmaps */
 
 int segment_id(const struct segment *s); /* for segment_attach(); -1: only a fork shares it */
+bool segment_allows(
+	const struct segment *s); /* may this process attach to it, whatever it executes? */
 void *segment_at(const struct segment *s, size_t offset, size_t size); /* NULL: out of bounds */
 size_t segment_offset(const struct segment *s, const void *p);
 

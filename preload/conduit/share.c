@@ -21,6 +21,13 @@ struct share {
 #define SHARE_HEAD ((sizeof(struct share) + 4095) & ~(size_t)4095)
 #define SHARE_SIZE (SHARE_HEAD + 2 * POOL_BLOCK)
 
+static int owner; /* whose memory this is: not a child of vfork, which runs in it */
+
+void share_start(void)
+{
+	owner = holders_self();
+}
+
 /* Moves the session to part `i` of `seg`; all locks are held, those of the new session too afterwards. */
 static void move_in(struct conn *c, struct segment *seg, size_t i)
 {
@@ -29,7 +36,7 @@ static void move_in(struct conn *c, struct segment *seg, size_t i)
 
 	sys_call(SYS_getrandom, (long)&s->nonce, sizeof(s->nonce), 1 /* GRND_NONBLOCK */, 0, 0, 0);
 	s->nonce ^= c->cookie;
-	holders_claim(&s->holders);
+	holders_add(&s->holders, owner);
 	session_move(&s->session, old, (uint8_t *)s + SHARE_HEAD);
 	s->open = conn_state(c) == CONN_OPEN;
 	c->share = s;
@@ -114,6 +121,7 @@ void share_child(void)
 {
 	struct conn *c;
 
+	share_start();
 	lock_forked();
 	pool_forked();
 	segment_forked();

@@ -6,6 +6,8 @@
 #include "conduit/conn.h"
 #include "conduit/holder.h"
 
+void share_start(void); /* once, by the constructor */
+
 /* Around fork(), in the thread that forks. prepare takes every lock of every live connection, and moves those that no
  * fork shared before; a connection that the caller itself is in the middle of (a signal handler forks) stays unshared. */
 void share_prepare(void);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include "conduit/admit.h"
@@ -11,12 +12,18 @@
 #include "fd/reg.h"
 #include "sys/sys.h"
 
-static int pid; /* whose memory this is */
+static int pid;         /* whose memory this is */
+static bool *inherited; /* its page is empty in every child that copies the memory */
 static void (*on_attach)(void);
 
 static bool is_ours(void)
 {
 	return sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0) == pid;
+}
+
+enum life_memory life_memory(void)
+{
+	return is_ours() ? LIFE_OWN : inherited && *inherited ? LIFE_LENT : LIFE_COPY;
 }
 
 /* The order of the locks; see conn.h, share.h, reg.h, control.h. */
@@ -40,12 +47,22 @@ static void after_fork_child(void)
 	reg_forked();
 	control_atfork_child();
 	pid = (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+	if (inherited)
+		*inherited = true;
 }
 
 void life_start(void (*attached)(void))
 {
+	long page = sys_call(SYS_mmap, 0, 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			     -1, 0);
+
 	on_attach = attached;
+	share_start();
 	pid = (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+	if (sys_call(SYS_madvise, page, 1, MADV_WIPEONFORK, 0, 0, 0) == 0) {
+		inherited = (bool *)page;
+		*inherited = true;
+	}
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 

@@ -9,6 +9,13 @@
 /* Once, by the constructor. `attached` is called whenever a descriptor is attached to a connection. */
 void life_start(void (*attached)(void));
 
+enum life_memory {
+	LIFE_OWN,  /* of this process: its descriptors are those of the table */
+	LIFE_LENT, /* a child of vfork runs in its parent's memory */
+	LIFE_COPY, /* a child of raw clone: what the table says is the parent's */
+};
+enum life_memory life_memory(void);
+
 /* A new descriptor of the kernel's has this number: whatever we knew of it is stale. */
 void life_born(int fd, enum slot slot);
 /* A TCP socket that a poller, or connect(), wants to know: its connection, with a reference. NULL: it is none. */

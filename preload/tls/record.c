@@ -123,6 +123,13 @@ int record_keys_update(struct record_keys *k)
 	return r;
 }
 
+bool record_keys_sound(const struct record_keys *k)
+{
+	const struct suite *s = suite_find(k->suite);
+
+	return s && k->secret_len == s->secret_len;
+}
+
 void record_keys_wipe(struct record_keys *k)
 {
 	OPENSSL_cleanse(k, sizeof(*k));

@@ -3,6 +3,7 @@
 #ifndef TLS_RECORD_H
 #define TLS_RECORD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -31,6 +32,7 @@ struct record_keys {
 int record_keys_set(struct record_keys *k, uint16_t suite, const uint8_t *secret, size_t len);
 /* application_traffic_secret_N+1 (RFC 8446 section 7.2); seq is 0 again. */
 int record_keys_update(struct record_keys *k);
+bool record_keys_sound(const struct record_keys *k); /* as record_keys_set() could have left it */
 void record_keys_wipe(struct record_keys *k);
 
 /* An AEAD context, private to a process, keyed lazily from `k` and again when it changed. NULL-safe free. */

@@ -60,6 +60,61 @@ void session_move(struct session *to, struct session *from, uint8_t *own)
 	from->moved = true;
 }
 
+size_t session_write(const struct session *s, struct session *image,
+		     struct iovec part[static SESSION_PARTS])
+{
+	uint8_t *rx = rx_block(s), *tx = tx_block(s);
+
+	*image = *s;
+	memset(&image->rx_lock, 0, sizeof(image->rx_lock));
+	memset(&image->tx_lock, 0, sizeof(image->tx_lock));
+	image->rx_at = image->tx_at = image->own = 0;
+	part[0] = (struct iovec){ image, sizeof(*image) };
+	part[1] = (struct iovec){ rx, rx ? s->rx_have : 0 };
+	part[2] = (struct iovec){ rx ? rx + SESSION_PLAIN : NULL, rx ? s->plain_end : 0 };
+	part[3] = (struct iovec){ tx, tx ? s->tx_end : 0 };
+	return part[0].iov_len + part[1].iov_len + part[2].iov_len + part[3].iov_len;
+}
+
+static bool is_sound(const struct session *s)
+{
+	return s->rx_have <= SESSION_PLAIN && s->plain_off <= s->plain_end &&
+	       s->plain_end <= POOL_BLOCK - SESSION_PLAIN && s->tx_off <= s->tx_end &&
+	       s->tx_end <= POOL_BLOCK && s->tx_ahead <= 1 && s->tx_burst - 1 < SESSION_BURST &&
+	       !s->moved && s->error <= 0 && s->error > -4096 && record_keys_sound(&s->rx) &&
+	       record_keys_sound(&s->tx);
+}
+
+int session_read(struct session *s, const void *bytes, size_t n)
+{
+	const uint8_t *p = (const uint8_t *)bytes + sizeof(*s);
+	struct session image;
+
+	if (n < sizeof(image))
+		return -EBADMSG;
+	memcpy(&image, bytes, sizeof(image));
+	if (!is_sound(&image) ||
+	    n - sizeof(image) != (size_t)image.rx_have + image.plain_end + image.tx_end)
+		return -EBADMSG;
+	memset(&image.rx_lock, 0, sizeof(image.rx_lock));
+	memset(&image.tx_lock, 0, sizeof(image.tx_lock));
+	image.rx_at = image.tx_at = image.own = 0;
+	image.seen_wire = image.seen_plain = image.seen_records = 0;
+	*s = image;
+	record_keys_wipe(&image.rx);
+	record_keys_wipe(&image.tx);
+	if (((s->rx_have || s->plain_end) && !session_block(s, false)) ||
+	    (s->tx_end && !session_block(s, true)))
+		return -ENOMEM;
+	if (s->rx_at) {
+		memcpy(rx_block(s), p, s->rx_have);
+		memcpy(rx_block(s) + SESSION_PLAIN, p + s->rx_have, s->plain_end);
+	}
+	if (s->tx_at)
+		memcpy(tx_block(s), p + s->rx_have + s->plain_end, s->tx_end);
+	return 0;
+}
+
 int session_fail(struct session *s, int err, enum weft_reason reason)
 {
 	if (!s->error) {

@@ -55,6 +55,13 @@ void session_wipe(struct session *s); /* frees blocks, forgets keys */
 /* Moves `from` into memory that a fork will share: `to`, and `own` of 2 * POOL_BLOCK bytes. Both locks are held. */
 void session_move(struct session *to, struct session *from, uint8_t *own);
 
+/* A session written down: the struct itself, and what its blocks hold. Both locks are held. */
+#define SESSION_PARTS 4
+size_t session_write(const struct session *s, struct session *image,
+		     struct iovec part[static SESSION_PARTS]);
+/* Anew from such bytes, which anybody may have made. 0, -EBADMSG, -ENOMEM. Nobody else may know of `s` yet. */
+int session_read(struct session *s, const void *bytes, size_t n);
+
 /* As recv(2) and send(2) on a stream, for `n` bytes of `iov` after its first `skip`. recv knows MSG_PEEK, send
  * MSG_NOSIGNAL and MSG_MORE. */
 ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,

@@ -7,6 +7,8 @@
 #include "sys/pool.h"
 #include "tls/session.h"
 
+#define SESSION_BURST 4u /* records sealed before one send, at most */
+
 /* rx_block: ciphertext from 0, plaintext of one record from SESSION_PLAIN. */
 #define SESSION_PLAIN (POOL_BLOCK - WEFT_RECORD_MAX - 256)
 

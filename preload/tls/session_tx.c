@@ -7,7 +7,6 @@
 #include "sys/sys.h"
 #include "tls/session_int.h"
 
-#define TX_RECORDS 4u /* sealed before one send */
 #define TX_REKEY_AT \
 	(1u << 23) /* records under one key: half of what RFC 8446 section 5.5 allows AES-GCM */
 #define TX_LAST_WAIT_MS 2000
@@ -62,7 +61,7 @@ static ssize_t send_batch(struct session *s, struct session_aead *a, int fd,
 			  const struct iovec *iov, size_t skip, size_t n, int flags, bool *full)
 {
 	uint8_t *block = session_block(s, true);
-	uint32_t plain[TX_RECORDS];
+	uint32_t plain[SESSION_BURST];
 	size_t wire = 0, sealed = 0;
 	unsigned k = 0;
 	long r;
@@ -80,7 +79,7 @@ static ssize_t send_batch(struct session *s, struct session_aead *a, int fd,
 	}
 	r = session_put(fd, block, wire, flags & (MSG_NOSIGNAL | MSG_MORE));
 	if (r == (long)wire) {
-		s->tx_burst = s->tx_burst < TX_RECORDS ? s->tx_burst * 2 : TX_RECORDS;
+		s->tx_burst = s->tx_burst < SESSION_BURST ? s->tx_burst * 2 : SESSION_BURST;
 		return (ssize_t)sealed;
 	}
 	s->tx_burst = 1; /* what is sealed in vain is sealed again */

@@ -1,0 +1,266 @@
+#include "fd/exec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "conduit/carry.h"
+#include "conduit/target.h"
+#include "fd/life.h"
+#include "fd/outlet.h"
+#include "sys/fds.h"
+#include "sys/pool.h"
+#include "sys/sys.h"
+#include "telemetry/log.h"
+#include "weft/env.h"
+
+#define EXEC_FDS ((int)(POOL_BLOCK / sizeof(int)))
+
+/* Descriptors that lead to a connection and survive an exec. */
+static int survey(int *fds)
+{
+	struct fds_walk w;
+	struct conn *c;
+	int fd, n = 0;
+
+	fds_start(&w);
+	while ((fd = fds_next(&w)) >= 0 && n < EXEC_FDS) {
+		if (sys_call(SYS_fcntl, fd, F_GETFD, 0, 0, 0, 0) & FD_CLOEXEC)
+			continue;
+		c = carry_conn(fd);
+		if (c)
+			fds[n++] = fd;
+		conn_put(c);
+	}
+	fds_end(&w);
+	return n;
+}
+
+/* Moves a descriptor of ours out of the way of the program's own. */
+static int move_high(int fd, int cmd)
+{
+	struct rlimit64 l = { .rlim_cur = 1024 };
+	int to;
+
+	sys_call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&l, 0, 0);
+	to = l.rlim_cur < 128 ? 3 : l.rlim_cur < 1024 ? (int)l.rlim_cur - 64 : 1024 - 64;
+	to = (int)sys_call(SYS_fcntl, fd, cmd, to, 0, 0, 0);
+	if (to < 0) /* all of those are taken */
+		to = (int)sys_call(SYS_fcntl, fd, cmd, 3, 0, 0, 0);
+	return to;
+}
+
+static void close_raw(int fd)
+{
+	if (fd >= 0)
+		sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+/* The new program gets `with` under this number. */
+static void swap(struct exec_plan *p, int fd, int with)
+{
+	struct exec_swap s = { .fd = fd, .kept = -1 };
+
+	if (p->n_swaps < EXEC_SWAPS && with >= 0)
+		s.kept = move_high(fd, F_DUPFD_CLOEXEC);
+	if (s.kept >= 0 && sys_call(SYS_dup3, with, fd, 0, 0, 0, 0) >= 0) {
+		p->swap[p->n_swaps++] = s;
+	} else {
+		close_raw(s.kept);
+		sys_call(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC, 0, 0, 0);
+	}
+	close_raw(with);
+}
+
+static void turn_away(struct exec_plan *p, int fd, const char *program, const char *why)
+{
+	swap(p, fd, outlet_open(fd, program, why));
+}
+
+/* A child that a raw clone made has copies of sessions that its parent goes on with. */
+static bool is_copy(int fd)
+{
+	struct conn *c = life_memory() == LIFE_COPY ? carry_conn(fd) : NULL;
+	bool copy = c && !c->share;
+
+	conn_put(c);
+	return copy;
+}
+
+static const char *reason_for(int r)
+{
+	return r == -ECONNRESET ? "it has failed"
+	       : r == -ENOTSUP  ? "its session cannot be shared with that program"
+				: strerror(-r);
+}
+
+static void hand_over(struct exec_plan *p, int n, const char *program)
+{
+	enum carry_to to = p->lent ? CARRY_CHILD : CARRY_SELF;
+	struct stat st;
+	int i, r;
+
+	for (i = 0; i < n; i++) {
+		r = is_copy(p->fds[i]) ? -ENOTSUP : carry_ready(p->fds[i], to);
+		if (r == 1)
+			p->fds[p->n_fds++] = p->fds[i];
+		else if (r < 0)
+			turn_away(p, p->fds[i], program, reason_for(r));
+	}
+	if (!p->n_fds)
+		return;
+	r = carry_exec(p->fds, p->n_fds, to);
+	if (r >= 0) {
+		p->memfd = move_high(r, F_DUPFD);
+		close_raw(r);
+		r = p->memfd < 0 ? p->memfd
+				 : (int)sys_call(SYS_fstat, p->memfd, (long)&st, 0, 0, 0, 0);
+		if (r >= 0) {
+			snprintf(p->var, sizeof(p->var), WEFT_ENV_EXEC "=%d:%lu", p->memfd,
+				 (unsigned long)st.st_ino);
+			return;
+		}
+		carry_stay(p->fds, p->n_fds, to);
+	}
+	for (i = 0; i < p->n_fds; i++)
+		turn_away(p, p->fds[i], program, reason_for(r));
+	p->n_fds = 0;
+}
+
+/* What execvp() will find, in `file`; it tries one after the other. */
+static const char *search(const char *name, char file[PATH_MAX])
+{
+	const char *path = getenv("PATH");
+	size_t n, len = strlen(name);
+
+	if (strchr(name, '/') || !*name)
+		return name;
+	for (path = path ? path : "/bin:/usr/bin";; path += n + 1) {
+		n = strcspn(path, ":");
+		if (n + len + 2 <= PATH_MAX) {
+			memcpy(file, path, n);
+			file[n] = '/';
+			memcpy(file + n + (n > 0), name, len + 1);
+			if (sys_call(SYS_faccessat, AT_FDCWD, (long)file, X_OK, 0, 0, 0) == 0)
+				return file;
+		}
+		if (!path[n])
+			return name;
+	}
+}
+
+static size_t env_room(char *const envp[])
+{
+	size_t n = 2;
+
+	while (envp && *envp++)
+		n++;
+	return n;
+}
+
+size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, char *const envp[])
+{
+	const char *why = NULL;
+	char file[PATH_MAX];
+	enum target target;
+	int i, n;
+
+	p->memfd = -1;
+	p->n_fds = p->n_swaps = 0;
+	p->var[0] = 0;
+	p->fds = NULL;
+	if (!atomic_load_explicit(&conn_live, memory_order_relaxed) || !path)
+		return 1;
+	p->fds = pool_get();
+	p->lent = life_memory() == LIFE_LENT;
+	n = p->fds ? survey(p->fds) : 0;
+	if (n) {
+		path = flags & TARGET_SHELL ? search(path, file) : path;
+		target = target_look(dir, path, flags, envp, &why);
+		if (target == TARGET_MESHED)
+			hand_over(p, n, path);
+		for (i = 0; target == TARGET_FOREIGN && i < n; i++)
+			if (carry_ready(p->fds[i], CARRY_OTHER) != 0)
+				turn_away(p, p->fds[i], path, why);
+	}
+	if (!p->n_fds || p->lent) { /* what a child of vfork leaves behind is its parent's */
+		pool_put(p->fds);
+		p->fds = NULL;
+	}
+	return p->var[0] ? env_room(envp) : 1;
+}
+
+void exec_undo(struct exec_plan *p)
+{
+	enum carry_to to = p->lent ? CARRY_CHILD : CARRY_SELF;
+	int saved = errno;
+
+	close_raw(p->memfd);
+	while (p->n_swaps-- > 0) {
+		sys_call(SYS_dup3, p->swap[p->n_swaps].kept, p->swap[p->n_swaps].fd, 0, 0, 0, 0);
+		close_raw(p->swap[p->n_swaps].kept);
+	}
+	if (p->n_fds && !p->fds) {
+		p->fds = pool_get();
+		p->n_fds = p->fds ? survey(p->fds) : 0;
+	}
+	if (p->n_fds)
+		carry_stay(p->fds, p->n_fds, to);
+	pool_put(p->fds);
+	errno = saved;
+}
+
+char *const *exec_env(const struct exec_plan *p, char *const envp[], char **out)
+{
+	static const char name[] = WEFT_ENV_EXEC "=";
+	char **at = out;
+
+	if (!p->var[0])
+		return envp;
+	for (; envp && *envp; envp++)
+		if (strncmp(*envp, name, sizeof(name) - 1) != 0)
+			*at++ = *envp;
+	*at++ = (char *)(uintptr_t)p->var;
+	*at = NULL;
+	return out;
+}
+
+/* "descriptor:inode", in decimal and nothing else. */
+static int parse(const char *text, unsigned long *inode)
+{
+	char *end;
+	long fd = strtol(text, &end, 10);
+
+	if (end == text || *end != ':' || fd < 0 || fd > INT_MAX)
+		return -1;
+	text = end + 1;
+	*inode = strtoul(text, &end, 10);
+	return end == text || *end ? -1 : (int)fd;
+}
+
+void exec_arrive(void)
+{
+	const char *text = secure_getenv(WEFT_ENV_EXEC);
+	unsigned long inode = 0;
+	struct stat st;
+	int fd, r;
+
+	if (!text)
+		return;
+	fd = parse(text, &inode);
+	unsetenv(WEFT_ENV_EXEC);
+	if (fd < 0 || sys_call(SYS_fstat, fd, (long)&st, 0, 0, 0, 0) < 0 || st.st_ino != inode) {
+		log_warn(WEFT_ENV_EXEC " names no descriptor that an exec handed over");
+		return;
+	}
+	r = carry_in(fd, NULL, 0, life_attach);
+	close_raw(fd);
+	if (r < 0)
+		log_warn("what the former program handed over cannot be read: %s", strerror(-r));
+}
