@@ -30,6 +30,7 @@ SHIM := $(call obj,$(call src,preload/sys preload/telemetry preload/identity pre
 HOOK := $(call obj,$(call src,preload/hook))
 BROKER_ROOMS := store compile registry ca relay session health telemetry admin
 BROKER := $(call obj,$(call src,$(BROKER_ROOMS:%=broker/%)))
+TRACE := $(call obj,$(call src,preload/trace) preload/sys/compat.c)
 CLI := $(call obj,$(call src,broker/cli))
 
 # Before glibc 2.34 these held what preload/sys/compat.c binds; since then they are empty, and part of it still.
@@ -38,7 +39,7 @@ SHIM_LIBS := -l:libssl.a -l:libcrypto.a -l:libmsgpackc.a
 BROKER_LIBS := -lev -lhiredis -lmsgpackc -lssl -lcrypto -ljansson -lmicrohttpd
 
 .PHONY: all unit programs bench-programs install clean
-all: $(BUILD)/libweft.so $(BUILD)/weftd $(BUILD)/weft $(BUILD)/weft-keys.5 $(BUILD)/weft-hooks.7
+all: $(BUILD)/libweft.so $(BUILD)/libwefttrace.so $(BUILD)/weftd $(BUILD)/weft $(BUILD)/weft-keys.5 $(BUILD)/weft-hooks.7
 
 $(BUILD)/preload/%.o: preload/%.c
 	$(call say,CC)
@@ -61,6 +62,13 @@ $(BUILD)/libweft.so: $(CORE) $(SHIM) $(HOOK) preload/libweft.map
 	$(Q)$(CC) -shared $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -o $@.new $(CORE) $(SHIM) $(HOOK) \
 		-Wl,--version-script=preload/libweft.map -Wl,-Bsymbolic -Wl,--exclude-libs,ALL \
 		-Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-soname,libweft.so $(SHIM_LDFLAGS) $(SHIM_LIBS) -ldl -lpthread
+	$(Q)mv $@.new $@
+
+# The recorder of `weft try`: it stands before libweft.so and needs nothing but libc.
+$(BUILD)/libwefttrace.so: $(TRACE)
+	$(call say,LD)
+	$(Q)$(CC) -shared $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -o $@.new $(TRACE) -Wl,-z,now -Wl,-z,relro \
+		-Wl,-z,noexecstack -Wl,-soname,libwefttrace.so $(SHIM_LDFLAGS)
 	$(Q)mv $@.new $@
 
 $(BUILD)/weftd: $(BUILD)/broker/weftd.o $(BUILD)/libbroker.a $(BUILD)/libcore.a
@@ -126,6 +134,8 @@ install: all
 		share/bash-completion/completions)
 	install -m 755 $(BUILD)/libweft.so $(DESTDIR)$(PREFIX)/lib/libweft.so.new
 	mv $(DESTDIR)$(PREFIX)/lib/libweft.so.new $(DESTDIR)$(PREFIX)/lib/libweft.so
+	install -D -m 755 $(BUILD)/libwefttrace.so $(DESTDIR)$(PREFIX)/lib/weft/libwefttrace.so.new
+	mv $(DESTDIR)$(PREFIX)/lib/weft/libwefttrace.so.new $(DESTDIR)$(PREFIX)/lib/weft/libwefttrace.so
 	install -m 755 $(BUILD)/weftd $(BUILD)/weft $(DESTDIR)$(PREFIX)/bin
 	install -m 644 broker/dist/weft.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 $(BUILD)/weft-keys.5 $(DESTDIR)$(PREFIX)/share/man/man5

@@ -12,6 +12,8 @@
 
 const struct cli_command cli_commands[] = {
 	{ "run", "[--] COMMAND [ARGUMENT...]", "start a program in the mesh", cli_run },
+	{ "try", "[--] COMMAND [ARGUMENT...]",
+	  "does a program behave in the mesh as it does outside", cli_try },
 	{ "status", "", "is weftd up and are all documents in force", cli_status },
 	{ "endpoints", "[SERVICE]", "where services are reached", cli_endpoints },
 	{ "identity", "[SERVICE|PID]", "who the processes of this host are", cli_identity },

@@ -62,6 +62,7 @@ extern const char *cli_admin;
 extern const char *cli_output_text;
 
 int cli_run(const struct cli_command *self, int argc, char **argv);
+int cli_try(const struct cli_command *self, int argc, char **argv);
 int cli_status(const struct cli_command *self, int argc, char **argv);
 int cli_endpoints(const struct cli_command *self, int argc, char **argv);
 int cli_identity(const struct cli_command *self, int argc, char **argv);

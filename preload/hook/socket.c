@@ -118,10 +118,14 @@ HOOK_EXPORT int shutdown(int fd, int how)
 	return (int)hook_result(r, saved);
 }
 
-static int copy_name(const struct conn *c, struct sockaddr *addr, socklen_t *len)
+/* The name that was dialled, as long as the kernel has one: a connection that both ends have closed has none. */
+static int copy_name(const struct conn *c, int fd, struct sockaddr *addr, socklen_t *len)
 {
-	if (!addr || !len)
-		return -EFAULT;
+	struct sockaddr_storage real;
+	socklen_t real_len = sizeof(real);
+
+	if (!addr || !len || sys.getpeername(fd, (struct sockaddr *)&real, &real_len) < 0)
+		return CONDUIT_PASS;
 	memcpy(addr, &c->dialled, *len < c->dialled_len ? *len : c->dialled_len);
 	*len = c->dialled_len;
 	return 0;
@@ -135,7 +139,7 @@ HOOK_EXPORT int getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 	if (c && c->connected && conn_is_stepping(c))
 		r = conn_step(c, fd) == -EAGAIN ? -ENOTCONN : CONDUIT_PASS;
 	if (c && c->connected && (conn_state(c) == CONN_OPEN || conn_state(c) == CONN_PLAIN))
-		r = copy_name(c, addr, len);
+		r = copy_name(c, fd, addr, len);
 	conn_put(c);
 	return r == CONDUIT_PASS ? sys.getpeername(fd, addr, len) : (int)hook_result(r, saved);
 }
