@@ -27,21 +27,21 @@ enum life_memory life_memory(void)
 }
 
 /* The order of the locks; see conn.h, share.h, reg.h, control.h. */
-static void before_fork(void)
+void life_fork_prepare(void)
 {
 	share_prepare();
 	reg_lock();
 	control_atfork_prepare();
 }
 
-static void after_fork_parent(void)
+void life_fork_parent(void)
 {
 	control_atfork_parent();
 	reg_unlock();
 	share_parent();
 }
 
-static void after_fork_child(void)
+void life_fork_child(void)
 {
 	share_child();
 	reg_forked();
@@ -63,7 +63,7 @@ void life_start(void (*attached)(void))
 		inherited = (bool *)page;
 		*inherited = true;
 	}
-	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+	pthread_atfork(life_fork_prepare, life_fork_parent, life_fork_child);
 }
 
 /* A word that the table gives up. The last descriptor takes the connection with it; `fd` still is open unless `gone`. */

@@ -1,5 +1,5 @@
 /* Birth and end of descriptors: what the table says after socket, accept, dup, close and fork. Return the system call's
- * result, or -errno. In a child of vfork or raw clone, which shares or copies our memory without our knowing, nothing but
+ * result, or -errno. In a child of vfork, or of a clone by the program's own instructions, which shares or copies our memory without our knowing, nothing but
  * the system call itself happens. */
 #ifndef FD_LIFE_H
 #define FD_LIFE_H
@@ -15,6 +15,11 @@ enum life_memory {
 	LIFE_COPY, /* a child of raw clone: what the table says is the parent's */
 };
 enum life_memory life_memory(void);
+
+/* Around fork(), which calls them itself, and whatever else copies this memory into a child. */
+void life_fork_prepare(void);
+void life_fork_parent(void);
+void life_fork_child(void);
 
 /* A new descriptor of the kernel's has this number: whatever we knew of it is stale. */
 void life_born(int fd, enum slot slot);

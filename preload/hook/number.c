@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "control/control.h"
+#include "hook/fork.h"
 #include "hook/hook.h"
 #include "telemetry/log.h"
 
@@ -132,6 +133,8 @@ HOOK_EXPORT long syscall(long number, ...)
 	va_end(ap);
 	if (number == SYS_exit_group)
 		_exit(INT(0));
+	if (fork_by_number(number, a, &r))
+		return r;
 	if ((r = descriptor_call(number, a)) != NUMBER_OTHER ||
 	    (r = data_call(number, a)) != NUMBER_OTHER ||
 	    (r = wait_call(number, a)) != NUMBER_OTHER || (r = ring_call(number)) != NUMBER_OTHER)
