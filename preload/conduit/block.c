@@ -7,6 +7,7 @@
 #include <sys/time.h>
 
 #include "sys/clock.h"
+#include "sys/ready.h"
 #include "sys/sys.h"
 
 struct kernel_sigaction {
@@ -58,7 +59,10 @@ int block_wait_once(int fd, short events, int64_t deadline_ms)
 	if (left < 0)
 		return -ETIMEDOUT;
 	r = sys.ppoll(&p, 1, deadline_ms == INT64_MAX ? NULL : &t, NULL);
-	r = r > 0 ? 0 : r == 0 ? -ETIMEDOUT : -errno;
+	r = r < 0 ? -errno : r;
+	if (r == -EINVAL)
+		r = ready_by_select(&p, 1, deadline_ms == INT64_MAX ? NULL : &t, NULL);
+	r = r > 0 ? 0 : r == 0 ? -ETIMEDOUT : r;
 	errno = saved;
 	return r;
 }

@@ -10,6 +10,7 @@
 
 #include "conduit/shake.h"
 #include "sys/clock.h"
+#include "sys/ready.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 #include "telemetry/seen.h"
@@ -199,7 +200,7 @@ int dial_step(struct conn *c, int fd)
 	int err = 0;
 	socklen_t len = sizeof(err);
 
-	if (sys_call(SYS_ppoll, (long)&p, 1, (long)&now, 0, 0, 0) == 0) {
+	if (ready_poll(&p, 1, &now, NULL) == 0) {
 		if (clock_now_ms() < c->deadline_ms)
 			return -EAGAIN;
 		dial_expired(c, fd);

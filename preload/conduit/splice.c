@@ -9,6 +9,7 @@
 
 #include "conduit/block.h"
 #include "sys/pool.h"
+#include "sys/ready.h"
 #include "sys/sys.h"
 
 static bool is_pipe(int fd)
@@ -24,7 +25,7 @@ static bool is_ready(int fd, short events)
 	struct pollfd p = { .fd = fd, .events = events };
 	struct timespec now = { 0 };
 
-	return sys_call(SYS_ppoll, (long)&p, 1, (long)&now, 0, 0, 0) == 1;
+	return ready_poll(&p, 1, &now, NULL) == 1;
 }
 
 /* Either end may be awaited, unless the flag or the end's own O_NONBLOCK forbids it. */

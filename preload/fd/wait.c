@@ -10,6 +10,7 @@
 #include "fd/reg.h"
 #include "fd/table.h"
 #include "sys/clock.h"
+#include "sys/ready.h"
 #include "sys/sys.h"
 
 #define WAIT_STACK 32 /* descriptors of a set that need no memory of the kernel's */
@@ -152,10 +153,12 @@ static int set_take(struct wait_set *s, bool *again)
 	return count;
 }
 
-int wait_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ms, const sigset_t *mask)
+/* select: RLIMIT_NOFILE does not bound the set. */
+static int wait_set(struct pollfd *fds, nfds_t n, int64_t deadline_ms, const sigset_t *mask,
+		    bool select)
 {
 	struct wait_set s;
-	struct timespec t;
+	struct timespec t, *left;
 	bool again;
 	int r = set_open(&s, fds, n);
 
@@ -163,11 +166,13 @@ int wait_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ms, const sigset_t 
 		return r;
 	for (;;) {
 		set_arm(&s);
-		r = sys.ppoll(s.kernel, n, time_left(deadline_ms, &t), mask);
-		if (r < 0) {
-			r = -errno;
+		left = time_left(deadline_ms, &t);
+		r = sys.ppoll(s.kernel, n, left, mask);
+		r = r < 0 ? -errno : r;
+		if (r == -EINVAL && select)
+			r = ready_by_select(s.kernel, n, left, mask);
+		if (r < 0)
 			break;
-		}
 		r = set_take(&s, &again);
 		expire();
 		if (r || (!again && deadline_ms != WAIT_FOREVER && clock_now_ms() >= deadline_ms))
@@ -175,6 +180,11 @@ int wait_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ms, const sigset_t 
 	}
 	set_close(&s);
 	return r;
+}
+
+int wait_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ms, const sigset_t *mask)
+{
+	return wait_set(fds, n, deadline_ms, mask, false);
 }
 
 bool wait_set_has_conn(int n, const fd_set *r, const fd_set *w, const fd_set *e)
@@ -253,7 +263,7 @@ int wait_select(int n, fd_set *r, fd_set *w, fd_set *e, int64_t deadline_ms, con
 		return -ENOMEM;
 	fds = (struct pollfd *)p;
 	k = from_sets(n, r, w, e, fds);
-	got = wait_poll(fds, k, deadline_ms, mask);
+	got = wait_set(fds, k, deadline_ms, mask, true);
 	for (i = 0; got > 0 && i < k; i++)
 		if (fds[i].revents & POLLNVAL)
 			got = -EBADF;

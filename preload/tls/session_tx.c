@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "sys/ready.h"
 #include "sys/sys.h"
 #include "tls/session_int.h"
 
@@ -188,7 +189,7 @@ static void flush_last(struct session *s, int fd, int more)
 	size = size / 2 + (int)POOL_BLOCK;
 	sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, sizeof(size), 0);
 	while (flush(s, fd, MSG_NOSIGNAL | more) == -EAGAIN)
-		if (sys_call(SYS_ppoll, (long)&p, 1, (long)&wait, 0, 0, 0) <= 0)
+		if (ready_poll(&p, 1, &wait, NULL) <= 0)
 			break;
 }
 
