@@ -1,4 +1,4 @@
-#include "fd/exec.h"
+#include "fd/exec_int.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,12 +15,9 @@
 #include "fd/life.h"
 #include "fd/outlet.h"
 #include "sys/fds.h"
-#include "sys/pool.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 #include "weft/env.h"
-
-#define EXEC_FDS ((int)(POOL_BLOCK / sizeof(int)))
 
 /* Descriptors that lead to a connection and survive an exec. */
 static int survey(int *fds)
@@ -42,8 +39,7 @@ static int survey(int *fds)
 	return n;
 }
 
-/* Moves a descriptor of ours out of the way of the program's own. */
-static int move_high(int fd, int cmd)
+int exec_high(int fd, int cmd)
 {
 	struct rlimit64 l = { .rlim_cur = 1024 };
 	int to;
@@ -56,7 +52,7 @@ static int move_high(int fd, int cmd)
 	return to;
 }
 
-static void close_raw(int fd)
+void exec_close(int fd)
 {
 	if (fd >= 0)
 		sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
@@ -68,14 +64,14 @@ static void swap(struct exec_plan *p, int fd, int with)
 	struct exec_swap s = { .fd = fd, .kept = -1 };
 
 	if (p->n_swaps < EXEC_SWAPS && with >= 0)
-		s.kept = move_high(fd, F_DUPFD_CLOEXEC);
+		s.kept = exec_high(fd, F_DUPFD_CLOEXEC);
 	if (s.kept >= 0 && sys_call(SYS_dup3, with, fd, 0, 0, 0, 0) >= 0) {
 		p->swap[p->n_swaps++] = s;
 	} else {
-		close_raw(s.kept);
+		exec_close(s.kept);
 		sys_call(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC, 0, 0, 0);
 	}
-	close_raw(with);
+	exec_close(with);
 }
 
 static void turn_away(struct exec_plan *p, int fd, const char *program, const char *why)
@@ -83,17 +79,16 @@ static void turn_away(struct exec_plan *p, int fd, const char *program, const ch
 	swap(p, fd, outlet_open(fd, program, why));
 }
 
-/* A child that a raw clone made has copies of sessions that its parent goes on with. */
-static bool is_copy(int fd)
+int exec_ready(int fd, enum carry_to to)
 {
 	struct conn *c = life_memory() == LIFE_COPY ? carry_conn(fd) : NULL;
 	bool copy = c && !c->share;
 
 	conn_put(c);
-	return copy;
+	return copy ? -ENOTSUP : carry_ready(fd, to);
 }
 
-static const char *reason_for(int r)
+const char *exec_reason(int r)
 {
 	return r == -ECONNRESET ? "it has failed"
 	       : r == -ENOTSUP  ? "its session cannot be shared with that program"
@@ -103,43 +98,37 @@ static const char *reason_for(int r)
 static void hand_over(struct exec_plan *p, int n, const char *program)
 {
 	enum carry_to to = p->lent ? CARRY_CHILD : CARRY_SELF;
-	struct stat st;
 	int i, r;
 
 	for (i = 0; i < n; i++) {
-		r = is_copy(p->fds[i]) ? -ENOTSUP : carry_ready(p->fds[i], to);
+		r = exec_ready(p->fds[i], to);
 		if (r == 1)
 			p->fds[p->n_fds++] = p->fds[i];
 		else if (r < 0)
-			turn_away(p, p->fds[i], program, reason_for(r));
+			turn_away(p, p->fds[i], program, exec_reason(r));
 	}
 	if (!p->n_fds)
 		return;
 	r = carry_exec(p->fds, p->n_fds, to);
 	if (r >= 0) {
-		p->memfd = move_high(r, F_DUPFD);
-		close_raw(r);
-		r = p->memfd < 0 ? p->memfd
-				 : (int)sys_call(SYS_fstat, p->memfd, (long)&st, 0, 0, 0, 0);
-		if (r >= 0) {
-			snprintf(p->var, sizeof(p->var), WEFT_ENV_EXEC "=%d:%lu", p->memfd,
-				 (unsigned long)st.st_ino);
+		p->memfd = exec_high(r, F_DUPFD);
+		exec_close(r);
+		r = p->memfd < 0 ? p->memfd : exec_name(p, p->memfd);
+		if (!r)
 			return;
-		}
 		carry_stay(p->fds, p->n_fds, to);
 	}
 	for (i = 0; i < p->n_fds; i++)
-		turn_away(p, p->fds[i], program, reason_for(r));
+		turn_away(p, p->fds[i], program, exec_reason(r));
 	p->n_fds = 0;
 }
 
-/* What execvp() will find, in `file`; it tries one after the other. */
-static const char *search(const char *name, char file[PATH_MAX])
+const char *exec_search(const char *name, int flags, char file[PATH_MAX])
 {
 	const char *path = getenv("PATH");
 	size_t n, len = strlen(name);
 
-	if (strchr(name, '/') || !*name)
+	if (!(flags & TARGET_SHELL) || strchr(name, '/') || !*name)
 		return name;
 	for (path = path ? path : "/bin:/usr/bin";; path += n + 1) {
 		n = strcspn(path, ":");
@@ -155,13 +144,32 @@ static const char *search(const char *name, char file[PATH_MAX])
 	}
 }
 
-static size_t env_room(char *const envp[])
+size_t exec_room(const struct exec_plan *p, char *const envp[])
 {
 	size_t n = 2;
 
-	while (envp && *envp++)
+	while (p->var[0] && envp && *envp++)
 		n++;
 	return n;
+}
+
+int exec_name(struct exec_plan *p, int number)
+{
+	struct stat st;
+	int r = (int)sys_call(SYS_fstat, p->memfd, (long)&st, 0, 0, 0, 0);
+
+	if (!r)
+		snprintf(p->var, sizeof(p->var), WEFT_ENV_EXEC "=%d:%lu", number,
+			 (unsigned long)st.st_ino);
+	return r;
+}
+
+void exec_plan_start(struct exec_plan *p)
+{
+	p->memfd = -1;
+	p->n_fds = p->n_swaps = 0;
+	p->var[0] = 0;
+	p->fds = NULL;
 }
 
 size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, char *const envp[])
@@ -171,29 +179,26 @@ size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, cha
 	enum target target;
 	int i, n;
 
-	p->memfd = -1;
-	p->n_fds = p->n_swaps = 0;
-	p->var[0] = 0;
-	p->fds = NULL;
+	exec_plan_start(p);
 	if (!atomic_load_explicit(&conn_live, memory_order_relaxed) || !path)
 		return 1;
 	p->fds = pool_get();
 	p->lent = life_memory() == LIFE_LENT;
 	n = p->fds ? survey(p->fds) : 0;
 	if (n) {
-		path = flags & TARGET_SHELL ? search(path, file) : path;
+		path = exec_search(path, flags, file);
 		target = target_look(dir, path, flags, envp, &why);
 		if (target == TARGET_MESHED)
 			hand_over(p, n, path);
 		for (i = 0; target == TARGET_FOREIGN && i < n; i++)
-			if (carry_ready(p->fds[i], CARRY_OTHER) != 0)
+			if (exec_ready(p->fds[i], CARRY_OTHER) != 0)
 				turn_away(p, p->fds[i], path, why);
 	}
 	if (!p->n_fds || p->lent) { /* what a child of vfork leaves behind is its parent's */
 		pool_put(p->fds);
 		p->fds = NULL;
 	}
-	return p->var[0] ? env_room(envp) : 1;
+	return exec_room(p, envp);
 }
 
 void exec_undo(struct exec_plan *p)
@@ -201,10 +206,10 @@ void exec_undo(struct exec_plan *p)
 	enum carry_to to = p->lent ? CARRY_CHILD : CARRY_SELF;
 	int saved = errno;
 
-	close_raw(p->memfd);
+	exec_close(p->memfd);
 	while (p->n_swaps-- > 0) {
 		sys_call(SYS_dup3, p->swap[p->n_swaps].kept, p->swap[p->n_swaps].fd, 0, 0, 0, 0);
-		close_raw(p->swap[p->n_swaps].kept);
+		exec_close(p->swap[p->n_swaps].kept);
 	}
 	if (p->n_fds && !p->fds) {
 		p->fds = pool_get();
@@ -260,7 +265,7 @@ void exec_arrive(void)
 		return;
 	}
 	r = carry_in(fd, NULL, 0, life_attach);
-	close_raw(fd);
+	exec_close(fd);
 	if (r < 0)
 		log_warn("what the former program handed over cannot be read: %s", strerror(-r));
 }

@@ -1,0 +1,27 @@
+/* What exec.c and spawn.c share. */
+#ifndef FD_EXEC_INT_H
+#define FD_EXEC_INT_H
+
+#include <limits.h>
+
+#include "conduit/carry.h"
+#include "fd/exec.h"
+#include "sys/pool.h"
+
+#define EXEC_FDS ((int)(POOL_BLOCK / sizeof(int)))
+
+void exec_plan_start(struct exec_plan *p);
+/* Moves a descriptor of ours (F_DUPFD, F_DUPFD_CLOEXEC) out of the way of the program's own. */
+int exec_high(int fd, int cmd);
+void exec_close(int fd); /* -1: nothing */
+/* The new program will find the memfd under this number. 0 or -errno. */
+int exec_name(struct exec_plan *p, int number);
+size_t exec_room(const struct exec_plan *p, char *const envp[]);
+/* The file that will be executed: itself, or, with TARGET_SHELL, what execvp() would find, in `file`. */
+const char *exec_search(const char *name, int flags, char file[PATH_MAX]);
+/* carry_ready(), but -ENOTSUP in a child of raw clone for its copy of a session that the parent goes on with. */
+int exec_ready(int fd, enum carry_to to);
+/* Why a connection cannot be carried; from carry_ready() and the like. */
+const char *exec_reason(int error);
+
+#endif
