@@ -65,14 +65,15 @@ static int take_fds(struct msghdr *m, int *fds, int max)
 /* Two descriptors came if our shim took the session out of the message, three if it is not one that it understands. */
 static int check(const struct weft_relay_ask *ask, ssize_t n, const int *fds, int n_fds)
 {
-	int err = 0, domain = 0;
-	socklen_t len = sizeof(err);
+	socklen_t len = sizeof(int);
+	int domain = 0;
+	char byte;
 
 	if (n != sizeof(*ask) || ask->magic != WEFT_RELAY_MAGIC ||
 	    ask->version != WEFT_RELAY_VERSION || n_fds != WEFT_RELAY_SENT - 1)
 		return EPROTO;
-	if (getsockopt(fds[0], SOL_SOCKET, SO_ERROR, &err, &len) < 0 || err)
-		return err ? err : errno;
+	if (recv(fds[0], &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno != EAGAIN)
+		return errno; /* a session that cannot go on here, or has ended */
 	if (getsockopt(fds[1], SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX)
 		return EPROTO;
 	return 0;

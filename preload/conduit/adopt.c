@@ -209,3 +209,12 @@ int carry_in(int memfd, const int *fds, int n, carry_attach *attach)
 	sys_call(SYS_munmap, map, (long)in.size, 0, 0, 0, 0);
 	return r ? r : in.adopted;
 }
+
+bool carry_is(int fd)
+{
+	uint32_t magic = 0;
+
+	return (sys_call(SYS_fcntl, fd, F_GET_SEALS, 0, 0, 0, 0) & CARRY_SEALS) == CARRY_SEALS &&
+	       sys_call(SYS_pread64, fd, (long)&magic, sizeof(magic), 0, 0, 0) == sizeof(magic) &&
+	       magic == CARRY_MAGIC;
+}

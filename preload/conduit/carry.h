@@ -39,6 +39,9 @@ void carry_went_to(const int *fds, int n, int pid); /* this process will */
 int carry_exec(const int *fds, int n, enum carry_to to);
 void carry_stay(const int *fds, int n, enum carry_to to); /* it failed */
 
+/* Is `fd` such a memory, by its looks? Whether what it says is true is for carry_in() to find. */
+bool carry_is(int fd);
+
 typedef void
 carry_attach(int fd, struct conn *c); /* life_attach(): `c` comes with a reference for this fd */
 

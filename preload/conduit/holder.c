@@ -17,7 +17,8 @@ int holders_self(void)
 	return (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 }
 
-/* proc_pid_stat(5): start time is field 22, start of the stack field 28 (0 where we may not know). */
+/* proc_pid_stat(5): start time is field 22, start of the stack field 28 (0 where we may not know). Field 26 is 0 only where
+ * there is no memory any more: a process that ends gives it up before it closes its descriptors. */
 static bool look_at_process(int pid, struct holder *h)
 {
 	char path[32], text[512], *p;
@@ -40,6 +41,8 @@ static bool look_at_process(int pid, struct holder *h)
 	for (field = 2; p && field <= 28; field++, p = p ? strchr(p + 1, ' ') : NULL) {
 		if (field == 22)
 			h->start = strtoull(p + 1, NULL, 10);
+		if (field == 26 && p[1] == '0')
+			return false;
 		if (field == 28)
 			h->stack = strtoull(p + 1, NULL, 10);
 	}

@@ -78,7 +78,8 @@ enum mesh_accepts {
 };
 /* The process listens on `fd`: attach, enrol and REGISTER. Returns what mesh_accepts() does, MESH_PASSES for AF_UNIX. */
 enum mesh_accepts mesh_listen(int fd);
-void mesh_unlisten(int fd); /* before close of the last fd of a listener; may ask */
+void mesh_unlisten(int fd);      /* before close of the last fd of a listener; may ask */
+void mesh_listen_shared(int fd); /* another process is given it: a close here is not its end */
 /* For an accept now, from memory; re-attaches after a restart of weftd (may ask). */
 enum mesh_accepts mesh_accepts(void);
 

@@ -118,6 +118,17 @@ void listen_shared(void)
 		slots[i].shared = true;
 }
 
+void mesh_listen_shared(int fd)
+{
+	struct quiet q;
+
+	control_lock(&q);
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (slots[i].fd == fd + 1)
+			slots[i].shared = true;
+	control_unlock(&q);
+}
+
 static int tell(enum wire_type type, const struct listener *l)
 {
 	static const uint8_t any[16];

@@ -74,9 +74,23 @@ static void swap(struct exec_plan *p, int fd, int with)
 	exec_close(with);
 }
 
+/* Several descriptors that lead to one connection, as 0 and 1 of an inetd's program, still do so afterwards. */
+static int outlet_of(const struct exec_plan *p, int fd)
+{
+	uint64_t cookie = conn_cookie(fd);
+	int i;
+
+	for (i = 0; cookie && i < p->n_swaps; i++)
+		if (conn_cookie(p->swap[i].kept) == cookie)
+			return (int)sys_call(SYS_fcntl, p->swap[i].fd, F_DUPFD_CLOEXEC, 3, 0, 0, 0);
+	return -ENOENT;
+}
+
 static void turn_away(struct exec_plan *p, int fd, const char *program, const char *why)
 {
-	swap(p, fd, outlet_open(fd, program, why));
+	int with = outlet_of(p, fd);
+
+	swap(p, fd, with == -ENOENT ? outlet_open(fd, program, why) : with);
 }
 
 int exec_ready(int fd, enum carry_to to)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -187,6 +188,33 @@ int life_accepted(int listener, int fd)
 	if (c)
 		life_attach(fd, c);
 	return fd;
+}
+
+static int tcp_state(int fd)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	if (sys_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)&info, (long)&len, 0) < 0)
+		return -1;
+	return info.tcpi_state;
+}
+
+/* A listener is announced at once: who waited for its first connection would wait for ever where the former holder, by whose
+ * endpoint it is found, ends now. */
+void life_received(int fd)
+{
+	int saved = errno;
+
+	life_born(fd, SLOT_UNKNOWN);
+	if (is_ours() && is_tcp(fd)) {
+		if (tcp_state(fd) == TCP_LISTEN)
+			make_listener(fd);
+		else if (tcp_state(fd) == TCP_CLOSE)
+			life_born(fd,
+				  option(fd, SO_DOMAIN) == AF_INET6 ? SLOT_FRESH6 : SLOT_FRESH4);
+	}
+	errno = saved;
 }
 
 int life_close(int fd)

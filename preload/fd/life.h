@@ -31,6 +31,8 @@ void life_attach(int fd, struct conn *c);
 int life_listen(int fd, int backlog);
 int life_accepted(int listener,
 		  int fd); /* what accept() returned; fd, or -errno after which it is closed */
+/* Another process gave us `fd`: by a Unix socket, pidfd_getfd(2), or over exec. May ask weftd. */
+void life_received(int fd);
 int life_close(int fd);
 void life_close_range(unsigned first, unsigned last);
 int life_duped(int from, int to); /* `to` is a copy; returns it */

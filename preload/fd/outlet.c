@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 
 #include "conduit/carry.h"
+#include "conduit/relay.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 
@@ -21,8 +22,12 @@ static int ended(void)
 
 int outlet_open(int fd, const char *program, const char *why)
 {
-	struct conn *c = carry_conn(fd);
+	struct conn *c;
+	int near = relay_hand_over(fd);
 
+	if (near >= 0)
+		return near;
+	c = carry_conn(fd);
 	log_error("%s cannot have the meshed connection %s %s (descriptor %d) and finds its end: "
 		  "%s",
 		  program, c && c->server ? "from" : "to", c && c->peer ? c->peer : "?", fd, why);

@@ -1,7 +1,9 @@
 /* Reading: read, readv, recv, recvfrom, recvmsg, recvmmsg and their fortified and positioned forms. */
 #include <limits.h>
 
+#include "fd/rights.h"
 #include "hook/hook.h"
+#include "sys/clock.h"
 #include "sys/pool.h"
 
 /* MSG_TRUNC on TCP throws the bytes away: tcp(7). */
@@ -183,9 +185,49 @@ HOOK_MESHED ssize_t recvmsg_meshed(int fd, struct msghdr *msg, int flags)
 	return r == CONDUIT_PASS ? sys.recvmsg(fd, msg, flags) : hook_result(r, saved);
 }
 
+/* Descriptors may come along. */
+HOOK_MESHED ssize_t recvmsg_control(int fd, struct msghdr *msg, int flags)
+{
+	int saved = errno;
+
+	return hook_result(rights_receive(fd, msg, flags), saved);
+}
+
 HOOK_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
-	return hook_passes(fd) ? sys.recvmsg(fd, msg, flags) : recvmsg_meshed(fd, msg, flags);
+	if (!hook_passes(fd))
+		return recvmsg_meshed(fd, msg, flags);
+	return msg && msg->msg_control && msg->msg_controllen ? recvmsg_control(fd, msg, flags)
+							      : sys.recvmsg(fd, msg, flags);
+}
+
+/* recvmmsg(2) is a loop in the kernel too: the timeout is looked at after each message. */
+static int recvmmsg_unix(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)
+{
+	int64_t end = timeout ? clock_now_ms() + timeout->tv_sec * 1000 + timeout->tv_nsec / 1000000
+			      : INT64_MAX,
+		left;
+	unsigned i;
+	ssize_t r = 0;
+
+	for (i = 0; i < n; i++) {
+		r = rights_receive(fd, &v[i].msg_hdr, flags & ~MSG_WAITFORONE);
+		if (r < 0)
+			break;
+		v[i].msg_len = (unsigned)r;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+		left = end - clock_now_ms();
+		if (timeout)
+			*timeout = (struct timespec){ .tv_sec = left > 0 ? left / 1000 : 0,
+						      .tv_nsec = left > 0 ? left % 1000 * 1000000
+									  : 0 };
+		if (left <= 0) {
+			i++;
+			break;
+		}
+	}
+	return i ? (int)i : (int)r;
 }
 
 HOOK_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)
@@ -195,6 +237,8 @@ HOOK_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struc
 	unsigned i;
 	ssize_t r = 0;
 
+	if (!c && n && v && v->msg_hdr.msg_controllen && rights_may_come(fd))
+		return (int)hook_result(recvmmsg_unix(fd, v, n, flags, timeout), saved);
 	if (!c)
 		return sys.recvmmsg(fd, v, n, flags, timeout);
 	for (i = 0; i < n; i++) {

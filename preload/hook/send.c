@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "conduit/splice.h"
+#include "fd/rights.h"
 #include "hook/hook.h"
 #include "sys/pool.h"
 
@@ -119,6 +120,13 @@ HOOK_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t 
 	return pwritev2(fd, iov, n, off, flags);
 }
 
+/* Of a message that does not go out on a connection of ours: does it take one along? */
+static inline bool sends_meshed(const struct msghdr *msg)
+{
+	return msg->msg_controllen && atomic_load_explicit(&conn_live, memory_order_relaxed) &&
+	       rights_meshed(msg);
+}
+
 HOOK_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	struct conn *c = table_conn(fd);
@@ -127,10 +135,26 @@ HOOK_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 
 	if (!c && to_vip(msg->msg_name, msg->msg_namelen))
 		return hook_result(-ENETUNREACH, saved);
+	if (!c && sends_meshed(msg))
+		return hook_result(rights_send(fd, msg, flags), saved);
 	if (!c ||
 	    (r = send_vector(c, fd, msg->msg_iov, (int)msg->msg_iovlen, flags)) == CONDUIT_PASS)
 		return sys.sendmsg(fd, msg, flags);
 	return hook_result(r, saved);
+}
+
+static int sendmmsg_rights(int fd, struct mmsghdr *v, unsigned n, int flags)
+{
+	unsigned i;
+	ssize_t r = 0;
+
+	for (i = 0; i < n; i++) {
+		r = sendmsg(fd, &v[i].msg_hdr, flags);
+		if (r < 0)
+			break;
+		v[i].msg_len = (unsigned)r;
+	}
+	return i ? (int)i : (int)r;
 }
 
 HOOK_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
@@ -140,6 +164,9 @@ HOOK_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 	unsigned i;
 	ssize_t r = 0;
 
+	for (i = 0; !c && i < n && v; i++)
+		if (sends_meshed(&v[i].msg_hdr))
+			return sendmmsg_rights(fd, v, n, flags);
 	if (!c)
 		return sys.sendmmsg(fd, v, n, flags);
 	for (i = 0; i < n; i++) {

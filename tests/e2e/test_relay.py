@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import threading
 
 import pytest
@@ -298,3 +299,153 @@ def test_idle_ends(relay):
     peer.close()
     wait_until("it ends by itself", lambda: not alive(pid), 45)
     assert relay.ask() not in (0, pid)
+
+
+# --- sessions of the mesh ---
+
+STATIC_CAT = r"""
+#include <unistd.h>
+int main(void)
+{
+	static char b[65536];
+	ssize_t n, at, r;
+	while ((n = read(0, b, sizeof(b))) > 0)
+		for (at = 0; at < n; at += r)
+			if ((r = write(1, b + at, n - at)) < 0)
+				return 1;
+	return n < 0;
+}
+"""
+
+# One program for each connection, as inetd starts them; the first line is read before if BEFORE is set.
+INETD = """
+import os, signal, socket, subprocess, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+with socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=256) as l:
+    while True:
+        c, _ = l.accept()
+        if os.environ.get("BEFORE"):
+            c.sendall(b"hello " + c.recv(100))
+        subprocess.Popen(os.environ["PROGRAM"].split(), stdin=c, stdout=c)
+        c.close()
+"""
+
+# Sends SIZE bytes and an end of stream; prints what came back.
+CLIENT = """
+import hashlib, os, random, socket, sys, threading
+data = random.Random(1).randbytes(int(os.environ["SIZE"]))
+s = socket.create_connection((os.environ.get("HOST", "orders"), int(os.environ["PORT"])), 60)
+if os.environ.get("BEFORE"):
+    s.sendall(b"you")
+    assert s.recv(100) == b"hello you"
+def send():
+    s.sendall(data)
+    s.shutdown(socket.SHUT_WR)
+t = threading.Thread(target=send)
+t.start()
+got = hashlib.sha256()
+n = 0
+while chunk := s.recv(1 << 18):
+    got.update(chunk)
+    n += len(chunk)
+t.join()
+print(n, got.digest() == hashlib.sha256(data).digest())
+"""
+
+
+@pytest.fixture(scope="session")
+def static_cat(tmp_path_factory):
+    path = tmp_path_factory.mktemp("static") / "cat"
+    subprocess.run(["gcc", "-static", "-O1", "-xc", "-", "-o", path], input=STATIC_CAT.encode(), check=True)
+    os.chmod(path.parent, 0o755)
+    return str(path)
+
+
+def relays(mesh):
+    return [int(p) for p in os.popen(f"pgrep -P {mesh.weftd.pid} weftd-relay").read().split()]
+
+
+def inetd(mesh, servers, program, before=""):
+    port = mesh.port()
+    servers(mesh).start(["/usr/bin/python3", "-c", INETD], "orders", port,
+                        env={"PORT": port, "PROGRAM": program, "BEFORE": before})
+    return port
+
+
+def client(mesh, port, size=ONE_MB, **env):
+    r = mesh.run(["/usr/bin/python3", "-c", CLIENT], service="web", timeout=60, env={"PORT": port, "SIZE": size, **env})
+    assert r.text == f"{size} True\n", r
+
+
+@pytest.mark.parametrize("before", ["", "1"])
+@pytest.mark.parametrize("program", ["STATIC", "env -i /bin/cat", "env -u LD_PRELOAD /bin/cat", "/bin/cat"])
+def test_exec(strict, servers, static_cat, program, before):
+    """Programs that cannot load the shim get their connection through the relay, others directly."""
+    port = inetd(strict, servers, program.replace("STATIC", static_cat), before)
+    client(strict, port, BEFORE=before)
+    assert len(relays(strict)) == (program != "/bin/cat")
+    for pid in relays(strict):
+        wait_until("nothing is left over", lambda: not peers(pid))
+
+
+def test_bulk_meshed(strict, servers, static_cat):
+    """100 MB each way at once through mTLS and the relay."""
+    client(strict, inetd(strict, servers, static_cat), 100 * ONE_MB)
+
+
+def test_exec_without_relay(make_mesh, servers, static_cat):
+    """No relay is to be had: the program finds the end of its input, and one line says why."""
+    mesh = make_mesh(options=["--library", "/nowhere/libweft.so"])
+    mesh.strict()
+    port = inetd(mesh, servers, static_cat)
+    r = mesh.run(["/usr/bin/python3", "-c", CLIENT], service="web", env={"PORT": port, "SIZE": 10})
+    assert "10 True" not in r.text
+    assert "there is no libweft.so for a relay to load" in mesh.logs() and "finds its end" in mesh.logs()
+
+
+# Gives each connection to a receiver that has no shim.
+GIVER = """
+import os, socket
+with socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=256) as l:
+    while True:
+        c, _ = l.accept()
+        if os.environ.get("BEFORE"):
+            c.sendall(b"hello " + c.recv(100))
+        with socket.socket(socket.AF_UNIX) as u:
+            u.connect(os.environ["UNIX"])
+            socket.send_fds(u, [b"x"], [c.fileno()])
+            u.recv(1)
+        c.close()
+"""
+
+TAKER = """
+import os, socket, threading
+def echo(c):
+    with c:
+        while chunk := c.recv(1 << 16):
+            c.sendall(chunk)
+u = socket.socket(socket.AF_UNIX)
+u.bind(os.environ["UNIX"])
+u.listen(64)
+while True:
+    s, _ = u.accept()
+    msg, fds, flags, _ = socket.recv_fds(s, 1, 1)
+    assert len(fds) == 1, (fds, flags)
+    threading.Thread(target=echo, args=(socket.socket(fileno=fds[0]),)).start()
+    s.send(b"k")
+    s.close()
+"""
+
+
+@pytest.mark.parametrize("before", ["", "1"])
+@pytest.mark.parametrize("taker", ["bare", "meshed"])
+def test_given(strict, servers, taker, before):
+    """socket.send_fds to another program: bare gets plaintext from the relay, meshed the connection itself if it is fresh."""
+    path, port = f"{strict.dir}/taker.sock", strict.port()
+    strict.popen(["/usr/bin/python3", "-c", TAKER], service="orders", shim=taker == "meshed", env={"UNIX": path})
+    wait_until("it listens", lambda: os.path.exists(path))
+    servers(strict).start(["/usr/bin/python3", "-c", GIVER], "orders", port,
+                          env={"PORT": port, "UNIX": path, "BEFORE": before})
+    for _ in range(3):
+        client(strict, port, BEFORE=before)
+    assert len(relays(strict)) == 1
