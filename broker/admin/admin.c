@@ -109,7 +109,8 @@ static enum MHD_Result answer(void *cls, struct MHD_Connection *c, const char *u
 		return reply_error(
 			c, MHD_HTTP_NOT_FOUND,
 			"{\"error\":\"no such page\",\"pages\":[\"/status\",\"/services\","
-			"\"/endpoints\",\"/identities\",\"/documents\",\"/version\"]}\n");
+			"\"/endpoints\",\"/identities\",\"/documents\",\"/version\",\"/"
+			"coverage\"]}\n");
 	q.after = argument(c, "after");
 	q.limit = limit ? strtoul(limit, NULL, 10) : 0;
 	body = page->render(a->registry, &q, &len);

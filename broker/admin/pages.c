@@ -182,6 +182,7 @@ static int add_endpoint(void *arg, const struct registry_endpoint *e)
 
 static int add_identity(void *arg, const struct registry_identity *i)
 {
+	char name[WEFT_SERVICE_MAX + 64];
 	json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "id", text(i->id),
 			      "service", text(i->service), "version", text(i->version), "spiffe",
 			      text(i->spiffe), "why", text(i->why), "exe", text(i->exe), "serial",
@@ -194,7 +195,46 @@ static int add_identity(void *arg, const struct registry_identity *i)
 						    "since", (json_int_t)i->since, "notAfter",
 						    (json_int_t)i->not_after, "listeners",
 						    (json_int_t)i->listeners));
-	return add(arg, i->id, o);
+	snprintf(name, sizeof(name), "%s %012d %s", i->service, (int)i->pid, i->id);
+	return add(arg, name, o);
+}
+
+static json_t *seen(const struct weft_tally_mem *m)
+{
+	json_t *rows = json_array();
+	enum weft_tally kind;
+	enum weft_reason reason;
+	struct weft_addr peer;
+	uint32_t n;
+
+	for (unsigned at = 0; tally_next(m, &at, &kind, &reason, &peer, &n) == 0;)
+		json_array_append_new(rows, json_pack("{s:s, s:o, s:s, s:I}", "what",
+						      tally_word(kind), "address", address(&peer),
+						      "reason", reason ? reason_name(reason) : "",
+						      "count", (json_int_t)n));
+	return rows;
+}
+
+static int add_coverage(void *arg, const struct registry_coverage *c)
+{
+	json_t *o =
+		json_pack("{s:o, s:o, s:o, s:s, s:i, s:i, s:I, s:b, s:o, s:I}", "service",
+			  text(c->service), "exe", text(c->exe), "why", text(c->why), "mode",
+			  c->pid ? mode_name(c->mode) : "", "pid", (int)c->pid, "uid", (int)c->uid,
+			  "family", (json_int_t)c->family, "identity", (int)c->identity, "seen",
+			  seen(c->tally), "unlisted", (json_int_t)atomic_load(&c->tally->unlisted));
+	json_t *totals = json_object();
+	char name[24];
+
+	for (enum weft_tally k = 0; k < WEFT_TALLY_MAX; k++)
+		json_object_set_new(totals, tally_word(k),
+				    json_integer((json_int_t)tally_total(c->tally, k)));
+	if (o)
+		json_object_set_new(o, "totals", totals);
+	else
+		json_decref(totals);
+	snprintf(name, sizeof(name), "%012llu", (unsigned long long)c->id);
+	return add(arg, name, o);
 }
 
 static int add_document(void *arg, const struct registry_document *d)
@@ -269,6 +309,12 @@ static void walk_identities(const struct registry *r, const struct pages_query *
 	registry_each_identity(r, add_identity, l);
 }
 
+static void walk_coverage(const struct registry *r, const struct pages_query *q, struct list *l)
+{
+	(void)q;
+	registry_each_coverage(r, add_coverage, l);
+}
+
 static void walk_documents(const struct registry *r, const struct pages_query *q, struct list *l)
 {
 	registry_each_document(r, q->kind, add_document, l);
@@ -283,12 +329,14 @@ static void walk_documents(const struct registry *r, const struct pages_query *q
 LIST_PAGE(services)
 LIST_PAGE(endpoints)
 LIST_PAGE(identities)
+LIST_PAGE(coverage)
 LIST_PAGE(documents)
 
 static const struct page pages[] = {
 	{ "/status", render_status },       { "/services", render_services },
 	{ "/endpoints", render_endpoints }, { "/identities", render_identities },
 	{ "/documents", render_documents }, { "/version", render_version },
+	{ "/coverage", render_coverage },
 };
 
 const struct page *pages_find(const char *path)

@@ -15,6 +15,7 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/columns.h"
+#include "cli/coverage.h"
 #include "cli/hello.h"
 #include "cli/target.h"
 #include "relay/library.h"
@@ -210,6 +211,41 @@ static void check_admin(struct report *r)
 	json_decref(status);
 }
 
+static void tell_each(struct report *r, const json_t *list, const char *verb)
+{
+	const json_t *o;
+	size_t i;
+
+	json_array_foreach(list, i, o)
+	{
+		const char *exe = json_string_value(json_object_get(o, "exe"));
+		const char *help = json_string_value(json_object_get(o, "help"));
+
+		if (*help)
+			tell(r, "coverage", LEVEL_WARN, help, "%s%s %s: %s",
+			     *exe ? exe : "a program", verb,
+			     json_string_value(json_object_get(o, "address")),
+			     json_string_value(json_object_get(o, "why")));
+	}
+}
+
+/* What weft does not protect on this host. Nothing of it keeps the machine from being able. */
+static void check_coverage(struct report *r)
+{
+	char why[CLIENT_WHY];
+	json_t *o = coverage_collect(why);
+	enum level worst = r->worst;
+
+	if (!o)
+		return; /* check_admin() has said so */
+	tell_each(r, json_object_get(o, "passed"), ",");
+	tell_each(r, json_object_get(o, "observed"), ",");
+	tell_each(r, json_object_get(o, "outside"), " on");
+	if (r->worst == worst && worst == LEVEL_OK)
+		tell(r, "coverage", LEVEL_OK, "", "nothing passes by that weft knows of");
+	json_decref(o);
+}
+
 static void print(const struct report *r)
 {
 	struct columns *c = columns_new("RESULT|CHECK|DETAIL");
@@ -243,6 +279,8 @@ int cli_check(const struct cli_command *self, int argc, char **argv)
 	check_redis(&r);
 	check_socket(&r, hello_socket(socket_path, path, sizeof(path)));
 	check_admin(&r);
+	if (at == argc)
+		check_coverage(&r);
 	if (cli_json) {
 		json_t *o =
 			json_pack("{s:b, s:O}", "able", r.worst != LEVEL_FAIL, "checks", r.lines);

@@ -8,13 +8,17 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/columns.h"
+#include "cli/coverage.h"
 
 #define WAIT_DEFAULT_S 30
 
 static const char *wait_text;
+static bool coverage;
 static const struct cli_option options[] = {
 	{ "wait", 'w', CLI_OPTIONAL, "SECONDS",
 	  "until weftd answers programs and has read Redis; 30 s unless told", &wait_text },
+	{ "coverage", 'c', CLI_FLAG, NULL,
+	  "what of this host is protected, what passes by, and why", &coverage },
 	CLI_ADMIN,
 	CLI_OUTPUT,
 };
@@ -134,6 +138,25 @@ static double parse_wait(const struct cli_command *self)
 	return s;
 }
 
+static int show_coverage(void)
+{
+	char why[CLIENT_WHY];
+	json_t *o = coverage_collect(why);
+
+	if (!o) {
+		client_complain(cli_admin, why);
+		return CLI_FAILED;
+	}
+	if (cli_json) {
+		json_dumpf(o, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		coverage_print(o);
+	}
+	json_decref(o);
+	return 0;
+}
+
 int cli_status(const struct cli_command *self, int argc, char **argv)
 {
 	char why[CLIENT_WHY];
@@ -148,6 +171,10 @@ int cli_status(const struct cli_command *self, int argc, char **argv)
 			printf("{\"healthy\":false,\"problems\":[\"weftd does not answer\"]}\n");
 		client_complain(cli_admin, why);
 		return CLI_FAILED;
+	}
+	if (coverage) {
+		json_decref(status);
+		return show_coverage();
 	}
 	bad = not_accepted(why);
 	healthy = flag(status, "healthy") && !json_array_size(bad);

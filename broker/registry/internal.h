@@ -98,6 +98,8 @@ struct registry {
 	size_t n_netns;
 	struct ev_timer flush, heartbeat, watch, lease, save, start, modes;
 	double modes_settle; /* as in struct process, for the board */
+	struct past *past;   /* of processes that are gone; coverage.c */
+	size_t n_past;
 };
 
 /* shm.c */
@@ -116,6 +118,11 @@ void publish_later(struct registry *r, double after); /* calls publish_now() fro
 void publish_now(struct registry *r);                 /* everything that is dirty */
 void publish_bump(struct registry *r, const char *service);
 int publish_identity(struct registry *r, struct process *p); /* if it changed. 0 or -errno */
+
+/* coverage.c: what processes tell of their connections */
+void coverage_fold(struct registry *r,
+		   const struct process *p); /* its family memory is about to go */
+void coverage_close(struct registry *r);
 
 /* modes.c */
 void modes_open(struct registry *r);

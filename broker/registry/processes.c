@@ -225,6 +225,7 @@ void process_drop(struct registry *r, struct process *p)
 	bool announced = p->n_listeners;
 
 	log_debug("process %d (%s) is gone", (int)p->facts.pid, p->service);
+	coverage_fold(r, p);
 	if (p->memory)
 		atomic_store_explicit(&p->memory->live, 0, memory_order_release);
 	if (snprintf(path, sizeof(path), "%s/" WEFT_IDENTITY_DIR "/%s", r->socket_dir, p->id) <

@@ -324,6 +324,7 @@ void registry_close(struct registry *r)
 	ev_timer_stop(r->loop, &r->start);
 	watch_close(r);
 	modes_close(r);
+	coverage_close(r);
 	lease_close(r);
 	documents_close(r);
 	store_close(r->store);

@@ -17,6 +17,7 @@
 #include "weft/limits.h"
 #include "weft/policy.h"
 #include "weft/shm.h"
+#include "weft/tally.h"
 #include "weft/wire.h"
 
 struct registry;
@@ -105,6 +106,17 @@ struct registry_identity {   /* one attached process (family) of this host */
 	size_t listeners;
 };
 
+struct registry_coverage { /* what one attached process family told, or those that are gone */
+	const char *service, *exe, *why;
+	pid_t pid;   /* 0: all of that service and program that are gone */
+	uint64_t id; /* grows from one to the next */
+	uid_t uid;
+	enum weft_mode mode; /* in force */
+	uint64_t family;     /* inode of its memory; 0: none */
+	bool identity;       /* it holds a certificate */
+	const struct weft_tally_mem *tally;
+};
+
 struct registry_document {
 	const char *key;  /* "weft:<Kind>:..." */
 	const char *json; /* in force; NULL if none ever was accepted */
@@ -124,6 +136,8 @@ int registry_each_endpoint(const struct registry *r, const char *service,
 			   int (*fn)(void *arg, const struct registry_endpoint *), void *arg);
 int registry_each_identity(const struct registry *r,
 			   int (*fn)(void *arg, const struct registry_identity *), void *arg);
+int registry_each_coverage(const struct registry *r,
+			   int (*fn)(void *arg, const struct registry_coverage *), void *arg);
 /* kind: "AuthorizationPolicy", or NULL for all; entries written by brokers are left out of NULL */
 int registry_each_document(const struct registry *r, const char *kind,
 			   int (*fn)(void *arg, const struct registry_document *), void *arg);

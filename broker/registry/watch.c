@@ -38,6 +38,7 @@ void watch_died(struct registry *r, struct process *p)
 	if (p->family >= 0 && proc_family_alive(p->family))
 		return;
 	if (p->family >= 0) {
+		coverage_fold(r, p);
 		close(p->family); /* sealed by the question */
 		p->family = -1;
 		p->n_families--;
@@ -73,6 +74,7 @@ static void look_at_process(struct registry *r, struct process *p, unsigned turn
 		if (turn % SCAN_EVERY == 0 && !some_member_maps(p))
 			process_drop(r, p);
 	} else if (ev_now(r->loop) - p->attached > ATTACH_S && !proc_family_alive(p->family)) {
+		coverage_fold(r, p);
 		close(p->family);
 		p->family = -1;
 		p->n_families--;

@@ -87,7 +87,8 @@ static int look_up(int fd, const struct sockaddr *addr, socklen_t len,
 		return CONDUIT_PASS;
 	r = mesh_find_addr(&a, svc, kind, &reason);
 	if (r == -ENOENT) {
-		mesh_passes(&a, is_stream(fd));
+		if (addr_is_private(&a))
+			mesh_passes(&a, is_stream(fd));
 		return CONDUIT_PASS;
 	}
 	if (r < 0) {

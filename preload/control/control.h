@@ -83,8 +83,8 @@ void mesh_listen_shared(int fd); /* another process is given it: a close here is
 /* For an accept now, from memory; re-attaches after a restart of weftd (may ask). */
 enum mesh_accepts mesh_accepts(void);
 
-/* A connection that is about to leave in the clear, to what is no service: counted if the address is a private one.
- * May ask, once, in a process with WEFT_SERVICE. */
+/* A connection is about to leave in the clear, to a private address that is no service: counted. May ask, once, in a process
+ * with WEFT_SERVICE. */
 void mesh_passes(const struct weft_addr *to, bool stream);
 
 /* --- the relay (weft/relay.h) --- */

@@ -85,7 +85,7 @@ void mesh_passes(const struct weft_addr *to, bool stream)
 {
 	KEEP_ERRNO;
 
-	if (control_env.ceiling == WEFT_MODE_OFF || !addr_is_private(to))
+	if (control_env.ceiling == WEFT_MODE_OFF)
 		return;
 	seen(stream ? WEFT_TALLY_PLAIN : WEFT_TALLY_UDP, to, WEFT_REASON_NONE);
 	if (control_env.claims && !attachment_get())
