@@ -19,7 +19,7 @@ static int outcome(struct conn *c)
 	switch (conn_state(c)) {
 	case CONN_OPEN:
 	case CONN_PLAIN:
-		if (c->told)
+		if (c->told || c->server)
 			return -EISCONN;
 		c->told = true;
 		return 0;

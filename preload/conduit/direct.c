@@ -18,6 +18,16 @@ static int64_t earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+/* The number is another file's: the step would fail the connection for a reason that is none of its own. */
+static bool is_gone(int fd)
+{
+	int type;
+	socklen_t len = sizeof(type);
+	long r = sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, (long)&type, (long)&len, 0);
+
+	return r == -ENOTSOCK || r == -EBADF;
+}
+
 /* Steps until the connection is open, or the call may not wait any longer. 0: open; CONDUIT_PASS; -errno. */
 static int enter(struct conn *c, int fd, int flags, bool writes)
 {
@@ -42,6 +52,8 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 		default:
 			break;
 		}
+		if (is_gone(fd))
+			return -ENOTSOCK;
 		if (writes)
 			conn_speaks_first(c);
 		if (conn_step(c, fd) == 0)
@@ -79,7 +91,7 @@ static int wait_bytes(struct conn *c, int fd)
 {
 	ssize_t n = wait_for(fd, 1);
 
-	if (n < 0 && n != -EAGAIN && n != -EINTR)
+	if (n < 0 && n != -EAGAIN && n != -EINTR && n != -ENOTSOCK && n != -EBADF)
 		c->session->rx_eof = true; /* the kernel tells an error once; then it is the end */
 	return n < 0 ? (int)n : 0;
 }

@@ -28,7 +28,7 @@ static bool is_ready(int fd, short events)
 	return ready_poll(&p, 1, &now, NULL) == 1;
 }
 
-/* Either end may be awaited, unless the flag or the end's own O_NONBLOCK forbids it. */
+/* The flag is for the pipe; either end's own O_NONBLOCK is for that end. */
 static int await_pipe(int pipe, short events, unsigned flags)
 {
 	if (is_ready(pipe, events))
@@ -46,8 +46,7 @@ ssize_t splice_from(struct conn *c, int fd, int pipe, size_t n, unsigned flags)
 	ssize_t r = !block ? -ENOMEM : !is_pipe(pipe) ? -EINVAL : await_pipe(pipe, POLLOUT, flags);
 
 	if (!r)
-		r = direct_recv(c, fd, &iov, 1,
-				MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
+		r = direct_recv(c, fd, &iov, 1, MSG_PEEK);
 	if (r > PIPE_BUF) /* a writable pipe has room for so much: the write will not wait */
 		r = PIPE_BUF;
 	if (r > 0)
@@ -68,11 +67,9 @@ ssize_t splice_to(struct conn *c, int pipe, int fd, size_t n, unsigned flags)
 	ssize_t got, sent = 0;
 
 	if (!r) /* of nothing: goes through the handshake, and says whether the socket is one to write to */
-		r = direct_send(c, fd, &iov, 1, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0);
+		r = direct_send(c, fd, &iov, 1, 0);
 	if (!r && !is_ready(fd, POLLOUT))
-		r = block_may(fd, 0) && !(flags & SPLICE_F_NONBLOCK)
-			    ? block_wait(fd, POLLOUT, INT64_MAX)
-			    : -EAGAIN;
+		r = block_may(fd, 0) ? block_wait(fd, POLLOUT, INT64_MAX) : -EAGAIN;
 	if (!r) {
 		got = r = sys_call(SYS_read, pipe, (long)block,
 				   (long)(n < WEFT_RECORD_MAX ? n : WEFT_RECORD_MAX), 0, 0, 0);

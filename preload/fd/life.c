@@ -299,6 +299,15 @@ void life_leave(int fd)
 	let_go(was, fd, false);
 }
 
+void life_lost(int fd, struct conn *c)
+{
+	uintptr_t word = (uintptr_t)c;
+
+	if (table_word(fd) == word && is_ours() &&
+	    atomic_compare_exchange_strong(table_slot(fd), &word, SLOT_UNKNOWN))
+		let_go((uintptr_t)c, fd, true);
+}
+
 void life_before_dup2(int from, int to)
 {
 	if (from != to && table_word(to) != SLOT_UNKNOWN &&

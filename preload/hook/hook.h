@@ -23,6 +23,9 @@ static inline bool hook_passes(int fd)
 	return __builtin_expect(table_word(fd) <= SLOT_MAX, 1);
 }
 
+/* Flags of preadv2(2) and pwritev2(2) that mean nothing for a stream, or RWF_NOWAIT. */
+#define HOOK_RWF (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)
+
 /* Fortified forms: glibc declares them only to itself. */
 ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
 ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags);

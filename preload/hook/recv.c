@@ -3,25 +3,32 @@
 
 #include "fd/rights.h"
 #include "hook/hook.h"
+#include "hook/vector.h"
 #include "sys/clock.h"
 #include "sys/pool.h"
+#include "sys/user.h"
 
 /* MSG_TRUNC on TCP throws the bytes away: tcp(7). */
 static ssize_t recv_discard(struct conn *c, int fd, size_t n, int flags)
 {
-	struct iovec iov = { .iov_base = pool_get(), .iov_len = n < POOL_BLOCK ? n : POOL_BLOCK };
-	ssize_t r = iov.iov_base ? direct_recv(c, fd, &iov, 1, flags & ~MSG_TRUNC) : -ENOMEM;
+	struct vector v = { .n = 1 };
+	ssize_t r;
 
-	pool_put(iov.iov_base);
+	v.one = (struct iovec){ pool_get(), n < POOL_BLOCK ? n : POOL_BLOCK };
+	v.iov = &v.one;
+	r = v.one.iov_base ? vector_recv(c, fd, &v, flags & ~MSG_TRUNC) : -ENOMEM;
+	pool_put(v.one.iov_base);
 	return r;
 }
 
 static ssize_t recv_one(struct conn *c, int fd, void *buf, size_t n, int flags)
 {
-	struct iovec iov = { .iov_base = buf, .iov_len = n };
-	ssize_t r;
+	struct vector v;
+	ssize_t r = flags & MSG_TRUNC ? 0 : vector_one(&v, buf, n, true);
 
-	r = flags & MSG_TRUNC ? recv_discard(c, fd, n, flags) : direct_recv(c, fd, &iov, 1, flags);
+	if (!r)
+		r = flags & MSG_TRUNC ? recv_discard(c, fd, n, flags)
+				      : vector_recv(c, fd, &v, flags);
 	conn_put(c);
 	return r;
 }
@@ -69,8 +76,14 @@ HOOK_MESHED ssize_t recvfrom_meshed(int fd, void *buf, size_t n, int flags, stru
 
 	if (!c || (r = recv_one(c, fd, buf, n, flags)) == CONDUIT_PASS)
 		return sys.recvfrom(fd, buf, n, flags, addr, len);
-	if (r >= 0 && addr && len)
-		*len = 0;
+	if (r >= 0 && addr) {
+		if (!user_writes(len, sizeof(*len)))
+			r = -EFAULT;
+		else if ((int)*len < 0)
+			r = -EINVAL;
+		else
+			*len = 0; /* a stream has no address for a part of it */
+	}
 	return hook_result(r, saved);
 }
 
@@ -100,17 +113,14 @@ HOOK_EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int
 
 static ssize_t recv_vector(struct conn *c, int fd, const struct iovec *iov, int n, int flags)
 {
+	struct vector v;
+	ssize_t r = vector_many(&v, iov, n, true);
 	int i = 0;
-	ssize_t r;
 
-	while (i < n && !iov[i].iov_len)
+	while (!r && i < n && !iov[i].iov_len)
 		i++;
-	if (n < 0 || n > IOV_MAX)
-		r = -EINVAL;
-	else
-		r = i == n ? 0
-			   : direct_recv(c, fd, iov, n,
-					 flags); /* readv(2) of nothing never waits */
+	if (!r && i < n) /* readv(2) of nothing never waits */
+		r = vector_recv(c, fd, &v, flags);
 	conn_put(c);
 	return r;
 }
@@ -138,10 +148,14 @@ HOOK_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t off, i
 	int saved = errno;
 	ssize_t r;
 
-	if (!c ||
-	    (r = recv_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0)) == CONDUIT_PASS)
+	if (!c)
 		return sys.preadv2(fd, iov, n, off, flags);
-	return hook_result(r, saved);
+	if (flags & ~HOOK_RWF) {
+		conn_put(c);
+		return hook_result(-EOPNOTSUPP, saved);
+	}
+	r = recv_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0);
+	return r == CONDUIT_PASS ? sys.preadv2(fd, iov, n, off, flags) : hook_result(r, saved);
 }
 
 HOOK_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int n, off64_t off, int flags)
@@ -151,23 +165,23 @@ HOOK_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int n, off64_t o
 
 static ssize_t recv_message(struct conn *c, int fd, struct msghdr *msg, int flags)
 {
+	struct vector v;
+	size_t n = 0, i;
 	ssize_t r;
 
-	if (flags & MSG_TRUNC) {
-		size_t n = 0, i;
-
-		for (i = 0; i < msg->msg_iovlen; i++)
-			n += msg->msg_iov[i].iov_len;
-		r = recv_discard(c, fd, n, flags);
-	} else {
-		r = msg->msg_iovlen > IOV_MAX
-			    ? -EMSGSIZE
-			    : direct_recv(c, fd, msg->msg_iov, (int)msg->msg_iovlen, flags);
-	}
+	if (!user_writes(msg, sizeof(*msg)))
+		return -EFAULT;
+	r = msg->msg_iovlen > IOV_MAX ? -EMSGSIZE
+				      : vector_many(&v, msg->msg_iov, (int)msg->msg_iovlen, true);
+	if (r)
+		return r;
+	for (i = 0; i < msg->msg_iovlen; i++)
+		n += msg->msg_iov[i].iov_len;
+	r = flags & MSG_TRUNC ? recv_discard(c, fd, n, flags) : vector_recv(c, fd, &v, flags);
 	if (r >= 0) {
 		msg->msg_namelen = 0;
 		msg->msg_controllen = 0;
-		msg->msg_flags = 0;
+		msg->msg_flags = flags & MSG_CMSG_CLOEXEC;
 	}
 	return r;
 }
@@ -197,8 +211,9 @@ HOOK_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	if (!hook_passes(fd))
 		return recvmsg_meshed(fd, msg, flags);
-	return msg && msg->msg_control && msg->msg_controllen ? recvmsg_control(fd, msg, flags)
-							      : sys.recvmsg(fd, msg, flags);
+	return user_writes(msg, sizeof(*msg)) && msg->msg_control && msg->msg_controllen
+		       ? recvmsg_control(fd, msg, flags)
+		       : sys.recvmsg(fd, msg, flags);
 }
 
 /* recvmmsg(2) is a loop in the kernel too: the timeout is looked at after each message. */
@@ -237,7 +252,8 @@ HOOK_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struc
 	unsigned i;
 	ssize_t r = 0;
 
-	if (!c && n && v && v->msg_hdr.msg_controllen && rights_may_come(fd))
+	if (!c && n && user_writes(v, sizeof(*v)) && v->msg_hdr.msg_controllen &&
+	    rights_may_come(fd))
 		return (int)hook_result(recvmmsg_unix(fd, v, n, flags, timeout), saved);
 	if (!c)
 		return sys.recvmmsg(fd, v, n, flags, timeout);

@@ -8,15 +8,20 @@
 #include "conduit/splice.h"
 #include "fd/rights.h"
 #include "hook/hook.h"
+#include "hook/vector.h"
 #include "sys/pool.h"
+#include "sys/user.h"
 
 #define SENDFILE_BLOCK (4u * WEFT_RECORD_MAX)
+#define SPLICE_FLAGS (SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT)
 
 static ssize_t send_one(struct conn *c, int fd, const void *buf, size_t n, int flags)
 {
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = n };
-	ssize_t r = direct_send(c, fd, &iov, 1, flags);
+	struct vector v;
+	ssize_t r = vector_one(&v, buf, n, false);
 
+	if (!r)
+		r = vector_send(c, fd, &v, flags);
 	conn_put(c);
 	return r;
 }
@@ -62,7 +67,8 @@ static bool to_vip(const struct sockaddr *addr, socklen_t len)
 {
 	struct weft_addr a;
 
-	return addr && addr_from_sockaddr(&a, addr, len) == 0 && addr_is_vip(&a);
+	return addr && len <= sizeof(struct sockaddr_storage) && user_reads(addr, len) &&
+	       addr_from_sockaddr(&a, addr, len) == 0 && addr_is_vip(&a);
 }
 
 HOOK_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags,
@@ -81,8 +87,11 @@ HOOK_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags,
 
 static ssize_t send_vector(struct conn *c, int fd, const struct iovec *iov, int n, int flags)
 {
-	ssize_t r = n < 0 || n > IOV_MAX ? -EINVAL : direct_send(c, fd, iov, n, flags);
+	struct vector v;
+	ssize_t r = vector_many(&v, iov, n, false);
 
+	if (!r)
+		r = vector_send(c, fd, &v, flags);
 	conn_put(c);
 	return r;
 }
@@ -109,10 +118,14 @@ HOOK_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t off, 
 	int saved = errno;
 	ssize_t r;
 
-	if (!c ||
-	    (r = send_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0)) == CONDUIT_PASS)
+	if (!c)
 		return sys.pwritev2(fd, iov, n, off, flags);
-	return hook_result(r, saved);
+	if (flags & ~HOOK_RWF) {
+		conn_put(c);
+		return hook_result(-EOPNOTSUPP, saved);
+	}
+	r = send_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0);
+	return r == CONDUIT_PASS ? sys.pwritev2(fd, iov, n, off, flags) : hook_result(r, saved);
 }
 
 HOOK_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t off, int flags)
@@ -120,27 +133,41 @@ HOOK_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t 
 	return pwritev2(fd, iov, n, off, flags);
 }
 
+static ssize_t send_message(struct conn *c, int fd, const struct msghdr *msg, int flags)
+{
+	struct vector v;
+	ssize_t r;
+
+	if (!user_reads(msg, sizeof(*msg)))
+		return -EFAULT;
+	r = msg->msg_iovlen > IOV_MAX ? -EMSGSIZE
+				      : vector_many(&v, msg->msg_iov, (int)msg->msg_iovlen, false);
+	return r ? r : vector_send(c, fd, &v, flags);
+}
+
 /* Of a message that does not go out on a connection of ours: does it take one along? */
 static inline bool sends_meshed(const struct msghdr *msg)
 {
 	return msg->msg_controllen && atomic_load_explicit(&conn_live, memory_order_relaxed) &&
-	       rights_meshed(msg);
+	       user_reads(msg->msg_control, msg->msg_controllen) && rights_meshed(msg);
 }
 
 HOOK_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	struct conn *c = table_conn(fd);
 	int saved = errno;
-	ssize_t r;
+	ssize_t r = CONDUIT_PASS;
 
-	if (!c && to_vip(msg->msg_name, msg->msg_namelen))
-		return hook_result(-ENETUNREACH, saved);
-	if (!c && sends_meshed(msg))
-		return hook_result(rights_send(fd, msg, flags), saved);
-	if (!c ||
-	    (r = send_vector(c, fd, msg->msg_iov, (int)msg->msg_iovlen, flags)) == CONDUIT_PASS)
-		return sys.sendmsg(fd, msg, flags);
-	return hook_result(r, saved);
+	if (c) {
+		r = send_message(c, fd, msg, flags);
+		conn_put(c);
+	} else if (user_reads(msg, sizeof(*msg))) {
+		if (to_vip(msg->msg_name, msg->msg_namelen))
+			r = -ENETUNREACH;
+		else if (sends_meshed(msg))
+			r = rights_send(fd, msg, flags);
+	}
+	return r == CONDUIT_PASS ? sys.sendmsg(fd, msg, flags) : hook_result(r, saved);
 }
 
 static int sendmmsg_rights(int fd, struct mmsghdr *v, unsigned n, int flags)
@@ -164,13 +191,14 @@ HOOK_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 	unsigned i;
 	ssize_t r = 0;
 
-	for (i = 0; !c && i < n && v; i++)
+	for (i = 0; !c && i < n && user_reads(&v[i], sizeof(v[i])); i++)
 		if (sends_meshed(&v[i].msg_hdr))
 			return sendmmsg_rights(fd, v, n, flags);
 	if (!c)
 		return sys.sendmmsg(fd, v, n, flags);
 	for (i = 0; i < n; i++) {
-		r = direct_send(c, fd, v[i].msg_hdr.msg_iov, (int)v[i].msg_hdr.msg_iovlen, flags);
+		r = user_writes(&v[i], sizeof(v[i])) ? send_message(c, fd, &v[i].msg_hdr, flags)
+						     : -EFAULT;
 		if (r < 0)
 			break;
 		v[i].msg_len = (unsigned)r;
@@ -230,7 +258,10 @@ HOOK_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t n)
 	ssize_t r = CONDUIT_PASS;
 
 	if (c) {
-		r = n ? send_file(c, out, in, off, n) : 0;
+		if (off && !user_writes(off, sizeof(*off)))
+			r = -EFAULT;
+		else
+			r = n ? send_file(c, out, in, off, n) : 0;
 		conn_put(c);
 	}
 	return r == CONDUIT_PASS ? sys.sendfile64(out, in, off, n) : hook_result(r, saved);
@@ -248,8 +279,10 @@ HOOK_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, s
 	int saved = errno;
 	ssize_t r = CONDUIT_PASS;
 
-	if ((from && off_in) || (to && off_out))
-		r = -ESPIPE;
+	if (!n)
+		r = CONDUIT_PASS;
+	else if ((from || to) && (flags & ~SPLICE_FLAGS || (from && off_in) || (to && off_out)))
+		r = -EINVAL;
 	else if (from)
 		r = splice_from(from, in, out, n, flags);
 	else if (to)

@@ -1,13 +1,10 @@
-/* Sockets: birth, connection, acceptance, options, names. */
-#include <netinet/tcp.h>
-#include <stdarg.h>
-#include <string.h>
-#include <sys/ioctl.h>
+/* Sockets: birth, connection, acceptance, end of one direction. */
 #include <sys/syscall.h>
 
 #include "fd/life.h"
 #include "fd/reg.h"
 #include "hook/hook.h"
+#include "sys/user.h"
 
 HOOK_EXPORT int socket(int domain, int type, int protocol)
 {
@@ -72,7 +69,8 @@ static int connect_other(struct conn *c, int fd, const struct sockaddr *addr, so
 	int family = c ? c->family : 0;
 
 	conn_put(c);
-	if (c && addr && len >= sizeof(sa_family_t) && addr->sa_family == AF_UNSPEC) {
+	if (c && len >= sizeof(sa_family_t) && user_reads(addr, len) &&
+	    addr->sa_family == AF_UNSPEC) {
 		life_born(fd, SLOT_PASS);
 		life_born(fd, family == AF_INET6 ? SLOT_FRESH6 : SLOT_FRESH4);
 	}
@@ -85,8 +83,8 @@ HOOK_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	struct conn *c = table_conn(fd), *had = c;
 	int saved = errno, r;
 
-	if (!addr || len < sizeof(sa_family_t) ||
-	    (addr->sa_family != AF_INET && addr->sa_family != AF_INET6))
+	if (len < sizeof(sa_family_t) || len > sizeof(struct sockaddr_storage) ||
+	    !user_reads(addr, len) || (addr->sa_family != AF_INET && addr->sa_family != AF_INET6))
 		return connect_other(c, fd, addr, len);
 	r = direct_connect(&c, fd, family_of(fd, word), addr, len);
 	if (c && !had) {
@@ -115,104 +113,5 @@ HOOK_EXPORT int shutdown(int fd, int how)
 		return sys.shutdown(fd, how);
 	r = direct_shutdown(c, fd, how);
 	conn_put(c);
-	return (int)hook_result(r, saved);
-}
-
-/* The name that was dialled, as long as the kernel has one: a connection that both ends have closed has none. */
-static int copy_name(const struct conn *c, int fd, struct sockaddr *addr, socklen_t *len)
-{
-	struct sockaddr_storage real;
-	socklen_t real_len = sizeof(real);
-
-	if (!addr || !len || sys.getpeername(fd, (struct sockaddr *)&real, &real_len) < 0)
-		return CONDUIT_PASS;
-	memcpy(addr, &c->dialled, *len < c->dialled_len ? *len : c->dialled_len);
-	*len = c->dialled_len;
-	return 0;
-}
-
-HOOK_EXPORT int getpeername(int fd, struct sockaddr *addr, socklen_t *len)
-{
-	struct conn *c = table_conn(fd);
-	int saved = errno, r = CONDUIT_PASS;
-
-	if (c && c->connected && conn_is_stepping(c))
-		r = conn_step(c, fd) == -EAGAIN ? -ENOTCONN : CONDUIT_PASS;
-	if (c && c->connected && (conn_state(c) == CONN_OPEN || conn_state(c) == CONN_PLAIN))
-		r = copy_name(c, fd, addr, len);
-	conn_put(c);
-	return r == CONDUIT_PASS ? sys.getpeername(fd, addr, len) : (int)hook_result(r, saved);
-}
-
-static int get_int(void *val, socklen_t *len, int v)
-{
-	if (!val || !len)
-		return -EFAULT;
-	memcpy(val, &v, *len < sizeof(v) ? *len : sizeof(v));
-	*len = *len < sizeof(v) ? *len : sizeof(v);
-	return 0;
-}
-
-HOOK_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len)
-{
-	struct conn *c = table_conn(fd);
-	int saved = errno, r = CONDUIT_PASS;
-
-	if (c && level == SOL_SOCKET && name == SO_ERROR) {
-		r = get_int(val, len, direct_error(c, fd));
-		reg_settle(c);
-	} else if (c && level == SOL_SOCKET && name == SO_RCVLOWAT && conn_state(c) != CONN_PLAIN) {
-		r = get_int(val, len, c->app_lowat ? c->app_lowat : 1);
-	} else if (c && level == IPPROTO_TCP && name == TCP_NODELAY && c->shook) {
-		r = get_int(val, len, c->app_nodelay);
-	}
-	conn_put(c);
-	return r == CONDUIT_PASS ? sys.getsockopt(fd, level, name, val, len)
-				 : (int)hook_result(r, saved);
-}
-
-HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
-{
-	struct conn *c = table_conn(fd);
-	int saved = errno, r = CONDUIT_PASS;
-
-	if (c && conn_state(c) != CONN_PLAIN && val && len >= sizeof(int)) {
-		if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
-			memcpy(&c->app_lowat, val,
-			       sizeof(int)); /* the mark on the socket is the session's */
-			r = 0;
-		} else if (level == IPPROTO_TCP && name == TCP_NODELAY && c->shook) {
-			c->app_nodelay = *(const int *)val != 0;
-			r = 0;
-		} else if ((level == IPPROTO_TCP && name == TCP_ULP) ||
-			   (level == SOL_SOCKET && name == SO_ZEROCOPY)) {
-			r = -ENOPROTOOPT; /* the kernel cannot do this with bytes that are sealed here */
-		}
-	}
-	conn_put(c);
-	return r == CONDUIT_PASS ? sys.setsockopt(fd, level, name, val, len)
-				 : (int)hook_result(r, saved);
-}
-
-HOOK_EXPORT int ioctl(int fd, unsigned long req, ...)
-{
-	struct conn *c = req == FIONREAD ? table_conn(fd) : NULL;
-	int saved = errno;
-	ssize_t r = CONDUIT_PASS;
-	va_list ap;
-	void *arg;
-
-	va_start(ap, req);
-	arg = va_arg(ap, void *);
-	va_end(ap);
-	if (c)
-		r = direct_unread(c, fd);
-	conn_put(c);
-	if (r == CONDUIT_PASS)
-		return sys.ioctl(fd, req, arg);
-	if (r >= 0) {
-		*(int *)arg = (int)r;
-		r = 0;
-	}
 	return (int)hook_result(r, saved);
 }

@@ -8,10 +8,31 @@
 #include "fd/wait.h"
 #include "hook/hook.h"
 #include "sys/clock.h"
+#include "sys/user.h"
 
 static inline bool nothing_live(void)
 {
 	return atomic_load_explicit(&conn_live, memory_order_relaxed) == 0;
+}
+
+/* Memory that cannot be touched is the kernel's to complain of. */
+static bool any_conn(struct pollfd *fds, nfds_t n)
+{
+	return !nothing_live() && n <= INT_MAX / sizeof(*fds) &&
+	       user_writes(fds, n * sizeof(*fds)) && wait_has_conn(fds, n);
+}
+
+static bool any_in_sets(int n, const fd_set *r, const fd_set *w, const fd_set *e)
+{
+	const fd_set *const sets[] = { r, w, e };
+	int i;
+
+	if (nothing_live() || n < 0)
+		return false;
+	for (i = 0; i < 3; i++)
+		if (sets[i] && !user_writes(sets[i], (size_t)(n + 7) / 8))
+			return false;
+	return wait_set_has_conn(n, r, w, e);
 }
 
 static int64_t after_ms(int timeout)
@@ -35,7 +56,7 @@ HOOK_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	int saved = errno;
 
-	if (nothing_live() || !wait_has_conn(fds, n))
+	if (!any_conn(fds, n))
 		return sys.poll(fds, n, timeout);
 	return (int)hook_result(wait_poll(fds, n, after_ms(timeout), NULL), saved);
 }
@@ -47,7 +68,7 @@ HOOK_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeo
 {
 	int saved = errno;
 
-	if (nothing_live() || !wait_has_conn(fds, n))
+	if (!any_conn(fds, n) || !user_reads(timeout, timeout ? sizeof(*timeout) : 0))
 		return sys.ppoll(fds, n, timeout, mask);
 	return (int)hook_result(wait_poll(fds, n, after(timeout), mask), saved);
 }
@@ -82,7 +103,7 @@ HOOK_EXPORT int select(int n, fd_set *r, fd_set *w, fd_set *e, struct timeval *t
 	int saved = errno, got;
 	int64_t deadline;
 
-	if (nothing_live() || !wait_set_has_conn(n, r, w, e))
+	if (!any_in_sets(n, r, w, e) || !user_writes(timeout, timeout ? sizeof(*timeout) : 0))
 		return sys.select(n, r, w, e, timeout);
 	if (timeout)
 		t = (struct timespec){ .tv_sec = timeout->tv_sec,
@@ -102,7 +123,7 @@ HOOK_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct tim
 {
 	int saved = errno;
 
-	if (nothing_live() || !wait_set_has_conn(n, r, w, e))
+	if (!any_in_sets(n, r, w, e) || !user_reads(timeout, timeout ? sizeof(*timeout) : 0))
 		return sys.pselect(n, r, w, e, timeout, mask);
 	return (int)hook_result(wait_select(n, r, w, e, after(timeout), mask), saved);
 }
@@ -117,9 +138,11 @@ HOOK_EXPORT int epoll_ctl(int ep, int op, int fd, struct epoll_event *ev)
 		c = table_conn_of(fd, word);
 	else if ((word == SLOT_FRESH4 || word == SLOT_FRESH6) && op == EPOLL_CTL_ADD)
 		c = life_adopt(fd);
-	if (!c)
+	if (!c || (op != EPOLL_CTL_DEL && !user_reads(ev, sizeof(*ev)))) {
+		conn_put(c);
 		return sys.epoll_ctl(ep, op, fd, ev);
-	if (ev && ev->events & EPOLLOUT && !(ev->events & EPOLLIN))
+	}
+	if (op != EPOLL_CTL_DEL && ev->events & EPOLLOUT && !(ev->events & EPOLLIN))
 		conn_speaks_first(c);
 	reg_settle(c);
 	r = reg_ctl(c, ep, op, fd, ev);

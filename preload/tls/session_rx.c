@@ -162,11 +162,15 @@ static ssize_t open_whole(struct session *s, struct session_aead *a, const struc
 	return done ? (ssize_t)done : r < 0 ? r : 0;
 }
 
-/* The socket's answer where bytes of a record were wanted. The kernel tells its own errors once, then says "end". */
+/* The socket's answer where bytes of a record were wanted. The kernel tells its own errors once, then says "end". If it is
+ * another file by now, that says nothing of the session. To a program that shut this side it says "end" whenever it is dry. */
 static int take_end(struct session *s, long r)
 {
-	if (r == 0 && !s->rx_shut)
-		return session_fail(s, -ECONNRESET, WEFT_REASON_TRUNCATED);
+	if (r == -ENOTSOCK || r == -EBADF)
+		return (int)r;
+	if (r == 0)
+		return s->rx_shut ? -ESHUTDOWN
+				  : session_fail(s, -ECONNRESET, WEFT_REASON_TRUNCATED);
 	s->rx_eof |= r != -EAGAIN;
 	return (int)r;
 }
@@ -343,6 +347,8 @@ static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const
 		done += peek_more(s, a, fd, iov, skip + done, n - done);
 	if (done)
 		return (ssize_t)done;
+	if (r == -ESHUTDOWN && !s->error)
+		return 0;
 	return r < 0 && !s->error ? r : s->rx_eof ? 0 : s->error ? s->error : r;
 }
 
