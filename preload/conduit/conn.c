@@ -9,10 +9,13 @@
 #include <sys/syscall.h>
 
 #include "conduit/admit.h"
+#include "conduit/call.h"
 #include "conduit/dial.h"
+#include "conduit/direct.h"
 #include "conduit/share.h"
 #include "conduit/shake.h"
 #include "sys/clock.h"
+#include "sys/quiet.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 #include "telemetry/seen.h"
@@ -63,8 +66,7 @@ struct conn *conn_new(int fd, int family)
 	struct conn *c = NULL;
 	uint64_t cookie = conn_cookie(fd);
 
-	if (lock_take(&list.lock) == -EDEADLK)
-		return NULL;
+	conn_list_lock();
 	c = conn_alloc();
 	if (c) {
 		memset((char *)c + sizeof(c->refs), 0, sizeof(*c) - sizeof(c->refs));
@@ -81,7 +83,7 @@ struct conn *conn_new(int fd, int family)
 		atomic_fetch_add(&conn_live, 1);
 		atomic_store_explicit(&c->refs, 1, memory_order_release);
 	}
-	lock_drop(&list.lock);
+	conn_list_unlock();
 	return c;
 }
 
@@ -90,14 +92,26 @@ struct conn *conn_get(struct conn *c)
 	unsigned n = atomic_load_explicit(&c->refs, memory_order_relaxed);
 
 	while (n)
-		if (atomic_compare_exchange_weak_explicit(&c->refs, &n, n + 1, memory_order_acquire,
-							  memory_order_relaxed))
+		if (atomic_compare_exchange_weak(&c->refs, &n, n + 1))
 			return c;
 	return NULL;
 }
 
+/* The last call on a connection that has no descriptor any more. */
+static void close_kept(struct conn *c)
+{
+	int fd = conn_fd(c, -1);
+
+	if (fd < 0)
+		return;
+	direct_close(c, fd);
+	sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
 static void conn_release(struct conn *c)
 {
+	quiet_hold();
+	close_kept(c);
 	dial_release(c);
 	c->handshake = handshake_free(c->handshake);
 	c->id = identity_unref(c->id);
@@ -107,7 +121,7 @@ static void conn_release(struct conn *c)
 	share_release(c);
 	free(c->peer);
 	c->peer = NULL;
-	lock_take(&list.lock);
+	conn_list_lock();
 	if (c->prev)
 		c->prev->next = c->next;
 	else
@@ -116,7 +130,8 @@ static void conn_release(struct conn *c)
 		c->next->prev = c->prev;
 	c->next = list.free;
 	list.free = c;
-	lock_drop(&list.lock);
+	conn_list_unlock();
+	quiet_let();
 }
 
 void conn_put(struct conn *c)
@@ -210,14 +225,15 @@ int conn_step(struct conn *c, int fd)
 
 	if (!conn_is_stepping(c))
 		return 0;
-	if (!lock_try(&c->lock))
-		return -EAGAIN;
-	if (share_may_step(c))
-		while (conn_is_stepping(c) && !r)
-			r = step_once(c, fd);
-	else
-		r = conn_is_stepping(c) ? -EAGAIN : 0;
-	lock_drop(&c->lock);
+	quiet_hold();
+	if (lock_try(&c->lock)) {
+		fd = conn_fd(c, fd);
+		if (share_may_step(c))
+			while (conn_is_stepping(c) && !r)
+				r = step_once(c, fd);
+		lock_drop(&c->lock);
+	}
+	quiet_let();
 	return conn_is_stepping(c) ? -EAGAIN : 0;
 }
 
@@ -259,7 +275,9 @@ void conn_expire_all(void)
 {
 	int64_t now = clock_now_ms();
 	struct conn *due, *c;
+	int fd;
 
+	quiet_hold();
 	do {
 		due = NULL;
 		conn_list_lock();
@@ -272,15 +290,17 @@ void conn_expire_all(void)
 		conn_list_unlock();
 		if (!due)
 			break;
+		fd = conn_fd(due, due->fd);
 		if (conn_state(due) == CONN_DIALING)
-			dial_expired(due, due->fd);
+			dial_expired(due, fd);
 		else if (conn_state(due) == CONN_SNIFFING && due->sniff_ms && due->sniff_ms <= now)
-			admit_plain(due, due->fd, false);
+			admit_plain(due, fd, false);
 		else if (conn_is_stepping(due))
-			shake_expired(due, due->fd);
+			shake_expired(due, fd);
 		lock_drop(&due->lock);
 		conn_put(due);
 	} while (due);
+	quiet_let();
 }
 
 void conn_speaks_first(struct conn *c)
@@ -296,17 +316,31 @@ void conn_speaks_first(struct conn *c)
 
 void conn_list_lock(void)
 {
+	quiet_hold();
 	lock_take(&list.lock);
 }
 
 void conn_list_unlock(void)
 {
 	lock_drop(&list.lock);
+	quiet_let();
 }
 
+/* References of calls that other threads of the parent were in are nobody's here. */
 void conn_list_forked(void)
 {
+	struct conn *c, *next;
+
+	for (c = list.all; c; c = c->next)
+		if (c->refs) /* else a thread that is no more was about to free it */
+			c->refs = (unsigned)c->fds + call_depth(c) + 1;
 	list.lock = (struct lock){ 0 };
+	quiet_let();
+	for (c = list.all; c; c = next) {
+		next = c->next;
+		if (c->refs)
+			conn_put(c);
+	}
 }
 
 struct conn *conn_list_first(void)

@@ -57,7 +57,7 @@ struct conn {
 	unsigned armed;         /* phase that the pollers' registrations follow; fd room */
 	uint32_t regs;          /* first registration; fd room */
 	_Atomic int fds;        /* descriptors of this process that lead here */
-	int fd;                 /* one of them */
+	_Atomic int fd;         /* one of them */
 	uint64_t cookie;        /* of the socket, whatever number it has (socket(7), SO_COOKIE) */
 	struct lock lock;
 	bool server;
@@ -95,6 +95,12 @@ struct conn {
 	struct segment *segment;  /* that `share` lies in; counted */
 	struct conn *prev, *next; /* all connections of the process */
 };
+
+/* The socket's number: what a caller names, unless that was closed and the socket kept for the calls in progress. */
+static inline int conn_fd(const struct conn *c, int fd)
+{
+	return session_fd(&c->aead, fd);
+}
 
 /* Connections of this process that are not closed, and those of them that are stepping: 0 lets the wait hooks skip all. */
 extern _Atomic int conn_live, conn_stepping;
@@ -142,7 +148,8 @@ void conn_speaks_first(struct conn *c);
 /* Held while the list of connections must not change: around fork, and in walks. */
 void conn_list_lock(void);
 void conn_list_unlock(void);
-void conn_list_forked(void); /* in a fork's child, instead of unlock */
+void conn_list_forked(
+	void); /* in a fork's child, instead of unlock; calls of other threads are no more */
 struct conn *conn_list_first(void);
 
 #endif

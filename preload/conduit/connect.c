@@ -7,6 +7,7 @@
 #include "conduit/dial.h"
 #include "conduit/direct.h"
 #include "sys/clock.h"
+#include "sys/quiet.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 #include "telemetry/seen.h"
@@ -33,13 +34,17 @@ static int outcome(struct conn *c)
 	}
 }
 
-static int wait_connected(struct conn *c, int fd)
+int direct_connect_wait(struct conn *c, int fd)
 {
-	int64_t deadline = block_deadline(fd, SO_SNDTIMEO), until;
+	int64_t deadline, until;
 	int r;
 
+	if (!block_may(fd, 0))
+		return -EINPROGRESS;
+	deadline = block_deadline(fd, SO_SNDTIMEO);
 	while (conn_step(c, fd) == -EAGAIN) {
 		until = conn_deadline(c) < deadline ? conn_deadline(c) : deadline;
+		fd = conn_fd(c, fd);
 		r = block_wait(fd, conn_wants(c), until);
 		if (r == -ETIMEDOUT && clock_now_ms() >= deadline)
 			return -EINPROGRESS;
@@ -61,7 +66,7 @@ static int connect_again(struct conn *c, int fd)
 		return outcome(c);
 	if (conn_step(c, fd) == 0)
 		return outcome(c);
-	return block_may(fd, 0) ? wait_connected(c, fd) : -EALREADY;
+	return block_may(fd, 0) ? CONDUIT_WAIT : -EALREADY;
 }
 
 static bool is_stream(int fd)
@@ -111,14 +116,16 @@ static int begin(struct conn *c, int fd, const struct weft_names_service *svc,
 {
 	int r;
 
+	quiet_hold();
 	lock_take(&c->lock);
 	r = dial_start(c, fd, svc, kind, plain);
 	lock_drop(&c->lock);
+	quiet_let();
 	if (r)
 		return r;
 	c->connected = true;
 	c->told = false;
-	return block_may(fd, 0) ? wait_connected(c, fd) : -EINPROGRESS;
+	return CONDUIT_WAIT;
 }
 
 int direct_connect(struct conn **pc, int fd, int family, const struct sockaddr *addr, socklen_t len)

@@ -1,17 +1,22 @@
 #include "conduit/direct.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "conduit/admit.h"
 #include "conduit/block.h"
 #include "conduit/share.h"
 #include "sys/clock.h"
+#include "sys/quiet.h"
 #include "sys/sys.h"
+
+#define KEPT_FROM 768 /* out of the way of programs that count on the lowest number */
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -28,19 +33,27 @@ static bool is_gone(int fd)
 	return r == -ENOTSOCK || r == -EBADF;
 }
 
+static void look_again(struct conn *c, int fd)
+{
+	quiet_hold();
+	if (lock_try(&c->lock)) {
+		admit_again(c, conn_fd(c, fd));
+		lock_drop(&c->lock);
+	}
+	quiet_let();
+}
+
 /* Steps until the connection is open, or the call may not wait any longer. 0: open; CONDUIT_PASS; -errno. */
 static int enter(struct conn *c, int fd, int flags, bool writes)
 {
 	int64_t deadline = 0;
 	int r;
 
-	for (;;) {
+	for (;; fd = conn_fd(c, fd)) {
 		switch (conn_state(c)) {
 		case CONN_OPEN:
-			if (c->policy_seq != mesh_identity_seq() && lock_try(&c->lock)) {
-				admit_again(c, fd);
-				lock_drop(&c->lock);
-			}
+			if (c->policy_seq != mesh_identity_seq())
+				look_again(c, fd);
 			return conn_state(c) == CONN_OPEN ? 0 : -ECONNRESET;
 		case CONN_NEW:
 		case CONN_PLAIN:
@@ -123,6 +136,7 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 	if (flags & (MSG_OOB | MSG_ERRQUEUE))
 		return flags & MSG_OOB ? -EINVAL : CONDUIT_PASS;
 	for (;;) {
+		fd = conn_fd(c, fd);
 		r = enter(c, fd, flags, false);
 		if (r)
 			return done ? (ssize_t)done : r == CONDUIT_END ? 0 : r;
@@ -132,8 +146,6 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 			r = wait_bytes(c, fd);
 			if (r < 0)
 				break;
-			if (conn_state(c) != CONN_OPEN)
-				continue; /* closed meanwhile: the number may be another file's */
 		}
 		r = session_recv(c->session, &c->aead, fd, iov, done, n - done, flags);
 		if (r == -ESTALE)
@@ -175,6 +187,7 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 	if (flags & MSG_OOB)
 		return -EOPNOTSUPP;
 	for (;;) {
+		fd = conn_fd(c, fd);
 		r = enter(c, fd, flags, true);
 		if (r)
 			break;
@@ -244,7 +257,7 @@ short direct_events(struct conn *c, int fd, short events)
 		       POLLRDHUP;
 	if (conn_state(c) != CONN_OPEN)
 		return events;
-	if (events & POLLOUT && session_flush(c->session, fd) == -EAGAIN)
+	if (events & POLLOUT && session_flush(c->session, &c->aead, fd) == -EAGAIN)
 		events &= (short)~(POLLOUT | POLLWRNORM);
 	if (events & (POLLIN | POLLRDNORM) && !(events & (POLLERR | POLLHUP | POLLRDHUP)) &&
 	    (!session_ready(c->session, &c->aead, fd) || !reaches_mark(c, fd)))
@@ -285,8 +298,31 @@ static bool resets(int fd)
 	return have > 0 || (l.l_onoff && !l.l_linger);
 }
 
+bool direct_keep(struct conn *c, int fd)
+{
+	long kept;
+	int r;
+
+	if (conn_state(c) != CONN_OPEN && !conn_is_stepping(c))
+		return false;
+	kept = sys_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, KEPT_FROM, 0, 0, 0);
+	if (kept == -EINVAL || kept == -EMFILE)
+		kept = sys_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1, 0, 0, 0);
+	if (kept < 0)
+		return false;
+	quiet_hold();
+	r = share_lock(
+		c); /* fails in a handler on top of a section: that goes on with the old number */
+	atomic_store(&c->aead.kept, (int)kept + 1);
+	if (!r)
+		share_unlock(c);
+	quiet_let();
+	return true;
+}
+
 void direct_close(struct conn *c, int fd)
 {
+	quiet_hold();
 	lock_take(&c->lock);
 	if (conn_state(c) == CONN_OPEN && share_is_last(c)) {
 		session_drain_end(c->session, &c->aead, fd);
@@ -301,4 +337,5 @@ void direct_close(struct conn *c, int fd)
 	share_leave(c);
 	conn_move(c, CONN_CLOSED);
 	lock_drop(&c->lock);
+	quiet_let();
 }

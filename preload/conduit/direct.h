@@ -8,9 +8,12 @@
 
 #define CONDUIT_PASS (-4096)
 #define CONDUIT_END (-4097) /* of enter(): a read says 0 */
+#define CONDUIT_WAIT (-4098)
 
-/* connect(2) for a TCP socket. *c is the connection that the fd leads to, or NULL; a new one may be stored there. */
+/* connect(2) for a TCP socket, up to where it may have to wait. *c is the connection that the fd leads to, or NULL; a new one
+ * may be stored there. CONDUIT_WAIT: direct_connect_wait() has the result. */
 int direct_connect(struct conn **c, int fd, int family, const struct sockaddr *addr, socklen_t len);
+int direct_connect_wait(struct conn *c, int fd);
 /* recv(2) and send(2) with all their flags. */
 ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, int flags);
 ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, int flags);
@@ -22,6 +25,9 @@ ssize_t direct_unread(struct conn *c, int fd);
 short direct_events(struct conn *c, int fd, short events);
 /* SO_ERROR: reads and clears, as the kernel does. */
 int direct_error(struct conn *c, int fd);
+/* Before the last descriptor of this process is closed while calls are in progress: the socket gets a number of ours, and is
+ * closed with the last of them. false: it did not. */
+bool direct_keep(struct conn *c, int fd);
 /* Before the last descriptor of this process is closed: what was written goes out, close_notify, FIN. */
 void direct_close(struct conn *c, int fd);
 

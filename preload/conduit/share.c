@@ -97,14 +97,12 @@ void share_prepare(void)
 	}
 	segment_put(seg);
 	segment_lock();
-	pool_lock();
 }
 
 void share_parent(void)
 {
 	struct conn *c;
 
-	pool_unlock();
 	segment_unlock();
 	for (c = conn_list_first(); c; c = c->next) {
 		if (!c->prepared)
@@ -123,7 +121,6 @@ void share_child(void)
 
 	share_start();
 	lock_forked();
-	pool_forked();
 	segment_forked();
 	for (c = conn_list_first(); c; c = c->next) {
 		memset(&c->lock, 0, sizeof(c->lock));

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "conduit/block.h"
+#include "sys/leave.h"
 #include "sys/pool.h"
 #include "sys/ready.h"
 #include "sys/sys.h"
@@ -43,8 +44,11 @@ ssize_t splice_from(struct conn *c, int fd, int pipe, size_t n, unsigned flags)
 	uint8_t *block = pool_get();
 	struct iovec iov = { .iov_base = block,
 			     .iov_len = n < WEFT_RECORD_MAX ? n : WEFT_RECORD_MAX };
-	ssize_t r = !block ? -ENOMEM : !is_pipe(pipe) ? -EINVAL : await_pipe(pipe, POLLOUT, flags);
+	struct leave l;
+	ssize_t r;
 
+	leave_push(&l, pool_put, block);
+	r = !block ? -ENOMEM : !is_pipe(pipe) ? -EINVAL : await_pipe(pipe, POLLOUT, flags);
 	if (!r)
 		r = direct_recv(c, fd, &iov, 1, MSG_PEEK);
 	if (r > PIPE_BUF) /* a writable pipe has room for so much: the write will not wait */
@@ -55,6 +59,7 @@ ssize_t splice_from(struct conn *c, int fd, int pipe, size_t n, unsigned flags)
 		iov.iov_len = (size_t)r;
 		r = direct_recv(c, fd, &iov, 1, MSG_DONTWAIT);
 	}
+	leave_pop(&l);
 	pool_put(block);
 	return r;
 }
@@ -63,9 +68,11 @@ ssize_t splice_to(struct conn *c, int pipe, int fd, size_t n, unsigned flags)
 {
 	uint8_t *block = pool_get();
 	struct iovec iov = { .iov_base = block };
-	ssize_t r = !block ? -ENOMEM : !is_pipe(pipe) ? -EINVAL : await_pipe(pipe, POLLIN, flags);
-	ssize_t got, sent = 0;
+	ssize_t got, r, sent = 0;
+	struct leave l;
 
+	leave_push(&l, pool_put, block);
+	r = !block ? -ENOMEM : !is_pipe(pipe) ? -EINVAL : await_pipe(pipe, POLLIN, flags);
 	if (!r) /* of nothing: goes through the handshake, and says whether the socket is one to write to */
 		r = direct_send(c, fd, &iov, 1, 0);
 	if (!r && !is_ready(fd, POLLOUT))
@@ -80,6 +87,7 @@ ssize_t splice_to(struct conn *c, int pipe, int fd, size_t n, unsigned flags)
 				block_wait(fd, POLLOUT, INT64_MAX);
 		}
 	}
+	leave_pop(&l);
 	pool_put(block);
 	return sent ? sent : r;
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "control/control.h"
+#include "sys/quiet.h"
 #include "weft/ident.h"
 #include "weft/limits.h"
 
@@ -35,13 +36,6 @@ void errno_restore(const int *saved);
 #define KEEP_ERRNO __attribute__((cleanup(errno_restore), unused)) int kept_errno = errno
 
 /* --- quiet.c: locks that a signal handler of the guest cannot break --- */
-
-/* Signals wait from begin to end: a handler that longjmps away must not leave our state half done. */
-struct quiet {
-	uint64_t mask;
-};
-void quiet_begin(struct quiet *q);
-void quiet_end(const struct quiet *q);
 
 void control_lock(struct quiet *q);
 void control_unlock(const struct quiet *q);

@@ -14,23 +14,6 @@
 static struct lock lock;
 static _Atomic bool patience_over;
 
-#define BIT(sig) (UINT64_C(1) << ((sig)-1))
-/* Faults must arrive where they happen; 33 is how glibc changes the uid of all threads. */
-#define NEVER_BLOCKED \
-	(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL) | BIT(SIGTRAP) | BIT(33))
-
-void quiet_begin(struct quiet *q)
-{
-	uint64_t all = ~NEVER_BLOCKED;
-
-	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, (long)&all, (long)&q->mask, sizeof(all), 0, 0);
-}
-
-void quiet_end(const struct quiet *q)
-{
-	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&q->mask, 0, sizeof(q->mask), 0, 0);
-}
-
 void control_lock(struct quiet *q)
 {
 	quiet_begin(q);

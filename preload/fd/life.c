@@ -11,6 +11,7 @@
 #include "conduit/direct.h"
 #include "conduit/share.h"
 #include "fd/reg.h"
+#include "sys/quiet.h"
 #include "sys/sys.h"
 
 static int pid;         /* whose memory this is */
@@ -30,6 +31,7 @@ enum life_memory life_memory(void)
 /* The order of the locks; see conn.h, share.h, reg.h, control.h. */
 void life_fork_prepare(void)
 {
+	quiet_hold();
 	share_prepare();
 	reg_lock();
 	control_atfork_prepare();
@@ -40,6 +42,7 @@ void life_fork_parent(void)
 	control_atfork_parent();
 	reg_unlock();
 	share_parent();
+	quiet_let();
 }
 
 void life_fork_child(void)
@@ -47,6 +50,7 @@ void life_fork_child(void)
 	share_child();
 	reg_forked();
 	control_atfork_child();
+	quiet_let();
 	pid = (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 	if (inherited)
 		*inherited = true;
@@ -67,6 +71,18 @@ void life_start(void (*attached)(void))
 	pthread_atfork(life_fork_prepare, life_fork_parent, life_fork_child);
 }
 
+/* c->fd is to be one that still leads to `c`. */
+static void repoint(struct conn *c, int but)
+{
+	int fd;
+
+	for (fd = 0; fd < table_end(); fd++)
+		if (fd != but && table_word(fd) == (uintptr_t)c) {
+			atomic_store(&c->fd, fd);
+			return;
+		}
+}
+
 /* A word that the table gives up. The last descriptor takes the connection with it; `fd` still is open unless `gone`. */
 static void let_go(uintptr_t word, int fd, bool gone)
 {
@@ -77,9 +93,11 @@ static void let_go(uintptr_t word, int fd, bool gone)
 	if (atomic_fetch_sub(&c->fds, 1) == 1) {
 		if (gone)
 			conn_move(c, CONN_CLOSED);
-		else
+		else if (atomic_load(&c->refs) == 1 || !direct_keep(c, fd))
 			direct_close(c, fd);
 		reg_drop(c);
+	} else if (atomic_load(&c->fd) == fd) {
+		repoint(c, fd);
 	}
 	conn_put(c);
 }
@@ -174,9 +192,8 @@ int life_listen(int fd, int backlog)
 	return r;
 }
 
-int life_accepted(int listener, int fd)
+int life_accepted(int listener, uintptr_t word, int fd)
 {
-	uintptr_t word = table_word(listener);
 	struct conn *c = NULL;
 
 	if (word == SLOT_UNKNOWN || word == SLOT_FRESH4 || word == SLOT_FRESH6)
@@ -323,9 +340,9 @@ void life_exit(void)
 		return;
 	conn_list_lock();
 	for (c = conn_list_first(); c; c = c->next)
-		if (conn_state(c) == CONN_OPEN && atomic_load(&c->fds) > 0 && lock_try(&c->lock)) {
+		if (conn_state(c) == CONN_OPEN && lock_try(&c->lock)) {
 			if (share_is_last(c) && !c->session->error)
-				session_alert(c->session, &c->aead, c->fd, 0);
+				session_alert(c->session, &c->aead, conn_fd(c, c->fd), 0);
 			share_leave(c);
 			lock_drop(&c->lock);
 		}

@@ -29,8 +29,8 @@ struct conn *life_adopt(int fd);
 void life_attach(int fd, struct conn *c);
 
 int life_listen(int fd, int backlog);
-int life_accepted(int listener,
-		  int fd); /* what accept() returned; fd, or -errno after which it is closed */
+/* What accept() returned for a listener that had this word before the call; fd, or -errno after which it is closed. */
+int life_accepted(int listener, uintptr_t word, int fd);
 /* Another process gave us `fd`: by a Unix socket, pidfd_getfd(2), or over exec. May ask weftd. */
 void life_received(int fd);
 int life_close(int fd);

@@ -6,7 +6,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "conduit/call.h"
 #include "conduit/direct.h"
+#include "sys/quiet.h"
 #include "sys/sys.h"
 
 /* A tag: REG_MARK, 20 bits of generation, 28 bits of index. A program's own data with the same mark is told apart by the
@@ -36,17 +38,20 @@ static struct {
 
 void reg_lock(void)
 {
+	quiet_hold();
 	lock_take(&regs.lock);
 }
 
 void reg_unlock(void)
 {
 	lock_drop(&regs.lock);
+	quiet_let();
 }
 
 void reg_forked(void)
 {
 	regs.lock = (struct lock){ 0 };
+	quiet_let();
 }
 
 bool reg_used(void)
@@ -305,36 +310,56 @@ static bool pass_event(struct conn *c, const struct reg *r, struct epoll_event *
 	return true;
 }
 
+/* A copy of the registration that a tag names, and its connection with a reference. NULL and *ours: one that is gone. The lock
+ * is held so shortly, and so often, that signals are not kept out: a handler may find its own thread in here, see quiet.h. */
+static struct conn *look_up(uint64_t tag, struct reg *copy, bool *ours)
+{
+	bool locked = lock_take(&regs.lock) != -EDEADLK;
+	struct reg *r = reg_of(tag, ours);
+	struct conn *c = NULL;
+
+	if (r) {
+		*copy = *r;
+		c = conn_get(copy->conn);
+		if (c && r->events & EPOLLONESHOT && !conn_is_stepping(c))
+			r->spent = true;
+	}
+	if (locked)
+		lock_drop(&regs.lock);
+	return c;
+}
+
+static void leave_lock(void *arg)
+{
+	(void)arg;
+	if (lock_is_mine(&regs.lock))
+		lock_drop(&regs.lock);
+}
+
 static bool filter(struct epoll_event *ev)
 {
-	struct conn *c = NULL;
-	struct reg *r, copy = { 0 };
-	bool ours, pass;
+	struct reg copy = { 0 };
+	struct conn *c;
+	bool ours;
 
 	if (ev->data.u64 >> 48 != REG_MARK)
 		return true;
-	reg_lock();
-	r = reg_of(ev->data.u64, &ours);
-	if (r) {
-		c = conn_get(r->conn);
-		copy = *r;
-		if (r->events & EPOLLONESHOT && !conn_is_stepping(r->conn))
-			r->spent = true;
-	}
-	reg_unlock();
+	c = look_up(ev->data.u64, &copy, &ours);
 	if (!c)
 		return !ours;
-	pass = pass_event(c, &copy, ev);
-	conn_put(c);
-	return pass;
+	CALL_ON(call, c);
+	return pass_event(c, &copy, ev);
 }
 
 int reg_filter(struct epoll_event *ev, int n)
 {
 	int i, kept = 0;
+	struct leave l;
 
+	leave_push(&l, leave_lock, NULL);
 	for (i = 0; i < n; i++)
 		if (filter(&ev[i]))
 			ev[kept++] = ev[i];
+	leave_pop(&l);
 	return kept;
 }

@@ -6,10 +6,13 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "conduit/call.h"
 #include "conduit/direct.h"
 #include "fd/reg.h"
 #include "fd/table.h"
 #include "sys/clock.h"
+#include "sys/leave.h"
+#include "sys/pool.h"
 #include "sys/ready.h"
 #include "sys/sys.h"
 
@@ -67,48 +70,96 @@ bool wait_has_conn(struct pollfd *fds, nfds_t n)
 	return false;
 }
 
+/* Memory for as long as a call lasts, which may be left by cancellation or a jump. */
+struct room {
+	void *p;
+	size_t mapped; /* 0: of the pool */
+	struct leave leave;
+};
+
+static void room_give(void *arg)
+{
+	struct room *r = arg;
+
+	if (r->mapped)
+		sys_call(SYS_munmap, (long)r->p, (long)r->mapped, 0, 0, 0, 0);
+	else
+		pool_put(r->p);
+}
+
+static int room_open(struct room *r, size_t size)
+{
+	long p;
+
+	r->mapped = size <= POOL_BLOCK ? 0 : size;
+	if (r->mapped) {
+		p = sys_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		r->p = p < 0 && p > -4096 ? NULL : (void *)p;
+	} else {
+		r->p = size ? pool_get() : NULL;
+	}
+	if (size && !r->p)
+		return -ENOMEM;
+	leave_push(&r->leave, room_give, r);
+	return 0;
+}
+
+static void room_close(struct room *r)
+{
+	leave_pop(&r->leave);
+	room_give(r);
+}
+
 struct wait_set {
 	nfds_t n;
 	struct pollfd *fds;    /* the program's */
 	struct pollfd *kernel; /* what the kernel is asked */
 	struct conn **conn;
-	size_t mapped;
+	struct call call; /* on all of them */
+	struct room room; /* for more than a few */
 	struct pollfd few_fds[WAIT_STACK];
 	struct conn *few_conn[WAIT_STACK];
 };
 
 static int set_open(struct wait_set *s, struct pollfd *fds, nfds_t n)
 {
+	size_t each = sizeof(*s->kernel) + sizeof(*s->conn);
 	nfds_t i;
-	long p;
 
 	s->n = n;
 	s->fds = fds;
 	s->kernel = s->few_fds;
 	s->conn = s->few_conn;
-	s->mapped = 0;
+	if (room_open(&s->room, n > WAIT_STACK ? n * each : 0) < 0)
+		return -ENOMEM;
 	if (n > WAIT_STACK) {
-		s->mapped = n * (sizeof(*s->kernel) + sizeof(*s->conn));
-		p = sys_call(SYS_mmap, 0, (long)s->mapped, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (p < 0 && p > -4096)
-			return -ENOMEM;
-		s->conn = (struct conn **)p;
+		s->conn = s->room.p;
 		s->kernel = (struct pollfd *)(s->conn + n);
 	}
 	for (i = 0; i < n; i++)
 		s->conn[i] = table_conn(fds[i].fd);
+	call_begin_all(&s->call, s->conn, n);
 	return 0;
 }
 
 static void set_close(struct wait_set *s)
 {
-	nfds_t i;
+	call_end(&s->call);
+	room_close(&s->room);
+}
 
-	for (i = 0; i < s->n; i++)
-		conn_put(s->conn[i]);
-	if (s->mapped)
-		sys_call(SYS_munmap, (long)s->conn, (long)s->mapped, 0, 0, 0, 0);
+/* While the kernel slept another thread may have closed a number, or given it away; like the kernel's own look, ours is at what
+ * it is now. */
+static struct conn *set_conn(struct wait_set *s, nfds_t i)
+{
+	struct conn *had = s->conn[i];
+
+	if (had && table_word(s->fds[i].fd) != (uintptr_t)had) {
+		s->conn[i] = table_conn(s->fds[i].fd);
+		conn_put(had);
+	}
+	return s->conn[i];
 }
 
 static void set_arm(struct wait_set *s)
@@ -134,7 +185,7 @@ static int set_take(struct wait_set *s, bool *again)
 
 	*again = false;
 	for (i = 0; i < s->n; i++) {
-		struct conn *c = s->conn[i];
+		struct conn *c = set_conn(s, i);
 		short seen = s->kernel[i].revents;
 
 		if (c && seen && !(seen & POLLNVAL)) {
@@ -219,6 +270,8 @@ static nfds_t from_sets(int n, const fd_set *r, const fd_set *w, const fd_set *e
 			events |= POLLOUT | POLLWRNORM | POLLWRBAND;
 		if (in_set(fd, e))
 			events |= POLLPRI;
+		if (events && table_word(fd) > SLOT_MAX)
+			events |= POLLNVAL; /* the kernel's poll() does not look at it here */
 		if (events)
 			fds[k++] = (struct pollfd){ .fd = fd, .events = events };
 	}
@@ -242,10 +295,12 @@ static int to_sets(fd_set *r, fd_set *w, fd_set *e, const struct pollfd *fds, nf
 	for (i = 0; i < k; i++) {
 		short seen = fds[i].revents;
 
-		count += keep(r, fds[i].fd,
-			      seen & (POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR));
-		count += keep(w, fds[i].fd, seen & (POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR));
-		count += keep(e, fds[i].fd, seen & POLLPRI);
+		count += keep(
+			r, fds[i].fd,
+			seen & (POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR | POLLNVAL));
+		count += keep(w, fds[i].fd,
+			      seen & (POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR | POLLNVAL));
+		count += keep(e, fds[i].fd, seen & (POLLPRI | POLLNVAL));
 	}
 	return count;
 }
@@ -254,21 +309,20 @@ int wait_select(int n, fd_set *r, fd_set *w, fd_set *e, int64_t deadline_ms, con
 {
 	size_t size = ((size_t)n + 1) * sizeof(struct pollfd);
 	struct pollfd *fds;
+	struct room room;
 	nfds_t k, i;
 	int got;
-	long p = sys_call(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (p < 0 && p > -4096)
+	if (room_open(&room, size) < 0)
 		return -ENOMEM;
-	fds = (struct pollfd *)p;
+	fds = room.p;
 	k = from_sets(n, r, w, e, fds);
 	got = wait_set(fds, k, deadline_ms, mask, true);
 	for (i = 0; got > 0 && i < k; i++)
-		if (fds[i].revents & POLLNVAL)
-			got = -EBADF;
+		if (fds[i].revents & POLLNVAL & ~fds[i].events)
+			got = -EBADF; /* a number closed only meanwhile is ready, as in fs/select.c */
 	if (got >= 0)
 		got = to_sets(r, w, e, fds, k);
-	sys_call(SYS_munmap, p, (long)size, 0, 0, 0, 0);
+	room_close(&room);
 	return got;
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "conduit/call.h"
 #include "conduit/direct.h"
 #include "fd/table.h"
 #include "sys/sys.h"

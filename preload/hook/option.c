@@ -113,6 +113,13 @@ HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 				 : (int)hook_result(r, saved);
 }
 
+static ssize_t unread_conn(struct conn *c, int fd)
+{
+	CALL_ON(call, c);
+
+	return direct_unread(c, fd);
+}
+
 HOOK_EXPORT int ioctl(int fd, unsigned long req, ...)
 {
 	struct conn *c = req == FIONREAD ? table_conn(fd) : NULL;
@@ -125,8 +132,7 @@ HOOK_EXPORT int ioctl(int fd, unsigned long req, ...)
 	arg = va_arg(ap, void *);
 	va_end(ap);
 	if (c && user_writes(arg, sizeof(int)))
-		r = direct_unread(c, fd);
-	conn_put(c);
+		r = unread_conn(c, fd);
 	if (r == CONDUIT_PASS)
 		return sys.ioctl(fd, req, arg);
 	if (r >= 0) {

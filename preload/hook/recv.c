@@ -12,11 +12,14 @@
 static ssize_t recv_discard(struct conn *c, int fd, size_t n, int flags)
 {
 	struct vector v = { .n = 1 };
+	struct leave l;
 	ssize_t r;
 
 	v.one = (struct iovec){ pool_get(), n < POOL_BLOCK ? n : POOL_BLOCK };
 	v.iov = &v.one;
+	leave_push(&l, pool_put, v.one.iov_base);
 	r = v.one.iov_base ? vector_recv(c, fd, &v, flags & ~MSG_TRUNC) : -ENOMEM;
+	leave_pop(&l);
 	pool_put(v.one.iov_base);
 	return r;
 }
@@ -25,11 +28,11 @@ static ssize_t recv_one(struct conn *c, int fd, void *buf, size_t n, int flags)
 {
 	struct vector v;
 	ssize_t r = flags & MSG_TRUNC ? 0 : vector_one(&v, buf, n, true);
+	CALL_ON(call, c);
 
 	if (!r)
 		r = flags & MSG_TRUNC ? recv_discard(c, fd, n, flags)
 				      : vector_recv(c, fd, &v, flags);
-	conn_put(c);
 	return r;
 }
 
@@ -116,12 +119,12 @@ static ssize_t recv_vector(struct conn *c, int fd, const struct iovec *iov, int 
 	struct vector v;
 	ssize_t r = vector_many(&v, iov, n, true);
 	int i = 0;
+	CALL_ON(call, c);
 
 	while (!r && i < n && !iov[i].iov_len)
 		i++;
 	if (!r && i < n) /* readv(2) of nothing never waits */
 		r = vector_recv(c, fd, &v, flags);
-	conn_put(c);
 	return r;
 }
 
@@ -193,8 +196,8 @@ HOOK_MESHED ssize_t recvmsg_meshed(int fd, struct msghdr *msg, int flags)
 	ssize_t r = CONDUIT_PASS;
 
 	if (c) {
+		CALL_ON(call, c);
 		r = recv_message(c, fd, msg, flags);
-		conn_put(c);
 	}
 	return r == CONDUIT_PASS ? sys.recvmsg(fd, msg, flags) : hook_result(r, saved);
 }
@@ -245,18 +248,12 @@ static int recvmmsg_unix(int fd, struct mmsghdr *v, unsigned n, int flags, struc
 	return i ? (int)i : (int)r;
 }
 
-HOOK_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)
+static int recv_messages(struct conn *c, int fd, struct mmsghdr *v, unsigned n, int flags)
 {
-	struct conn *c = table_conn(fd);
-	int saved = errno;
+	CALL_ON(call, c);
 	unsigned i;
 	ssize_t r = 0;
 
-	if (!c && n && user_writes(v, sizeof(*v)) && v->msg_hdr.msg_controllen &&
-	    rights_may_come(fd))
-		return (int)hook_result(recvmmsg_unix(fd, v, n, flags, timeout), saved);
-	if (!c)
-		return sys.recvmmsg(fd, v, n, flags, timeout);
 	for (i = 0; i < n; i++) {
 		r = recv_message(c, fd, &v[i].msg_hdr, flags & ~MSG_WAITFORONE);
 		if (r < 0)
@@ -265,8 +262,18 @@ HOOK_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struc
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
 	}
-	conn_put(c);
-	if (r == CONDUIT_PASS)
+	return i ? (int)i : (int)r;
+}
+
+HOOK_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno, r;
+
+	if (!c && n && user_writes(v, sizeof(*v)) && v->msg_hdr.msg_controllen &&
+	    rights_may_come(fd))
+		return (int)hook_result(recvmmsg_unix(fd, v, n, flags, timeout), saved);
+	if (!c || (r = recv_messages(c, fd, v, n, flags)) == CONDUIT_PASS)
 		return sys.recvmmsg(fd, v, n, flags, timeout);
-	return (int)hook_result(i ? (long)i : r, saved);
+	return (int)hook_result(r, saved);
 }

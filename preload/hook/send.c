@@ -19,11 +19,9 @@ static ssize_t send_one(struct conn *c, int fd, const void *buf, size_t n, int f
 {
 	struct vector v;
 	ssize_t r = vector_one(&v, buf, n, false);
+	CALL_ON(call, c);
 
-	if (!r)
-		r = vector_send(c, fd, &v, flags);
-	conn_put(c);
-	return r;
+	return r ? r : vector_send(c, fd, &v, flags);
 }
 
 HOOK_MESHED ssize_t write_meshed(int fd, const void *buf, size_t n)
@@ -89,11 +87,9 @@ static ssize_t send_vector(struct conn *c, int fd, const struct iovec *iov, int 
 {
 	struct vector v;
 	ssize_t r = vector_many(&v, iov, n, false);
+	CALL_ON(call, c);
 
-	if (!r)
-		r = vector_send(c, fd, &v, flags);
-	conn_put(c);
-	return r;
+	return r ? r : vector_send(c, fd, &v, flags);
 }
 
 HOOK_MESHED ssize_t writev_meshed(int fd, const struct iovec *iov, int n)
@@ -159,8 +155,8 @@ HOOK_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 	ssize_t r = CONDUIT_PASS;
 
 	if (c) {
+		CALL_ON(call, c);
 		r = send_message(c, fd, msg, flags);
-		conn_put(c);
 	} else if (user_reads(msg, sizeof(*msg))) {
 		if (to_vip(msg->msg_name, msg->msg_namelen))
 			r = -ENETUNREACH;
@@ -184,18 +180,12 @@ static int sendmmsg_rights(int fd, struct mmsghdr *v, unsigned n, int flags)
 	return i ? (int)i : (int)r;
 }
 
-HOOK_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
+static int send_messages(struct conn *c, int fd, struct mmsghdr *v, unsigned n, int flags)
 {
-	struct conn *c = table_conn(fd);
-	int saved = errno;
+	CALL_ON(call, c);
 	unsigned i;
 	ssize_t r = 0;
 
-	for (i = 0; !c && i < n && user_reads(&v[i], sizeof(v[i])); i++)
-		if (sends_meshed(&v[i].msg_hdr))
-			return sendmmsg_rights(fd, v, n, flags);
-	if (!c)
-		return sys.sendmmsg(fd, v, n, flags);
 	for (i = 0; i < n; i++) {
 		r = user_writes(&v[i], sizeof(v[i])) ? send_message(c, fd, &v[i].msg_hdr, flags)
 						     : -EFAULT;
@@ -203,10 +193,21 @@ HOOK_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 			break;
 		v[i].msg_len = (unsigned)r;
 	}
-	conn_put(c);
-	if (r == CONDUIT_PASS)
+	return i ? (int)i : (int)r;
+}
+
+HOOK_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
+{
+	struct conn *c = table_conn(fd);
+	int saved = errno, r;
+	unsigned i;
+
+	for (i = 0; !c && i < n && user_reads(&v[i], sizeof(v[i])); i++)
+		if (sends_meshed(&v[i].msg_hdr))
+			return sendmmsg_rights(fd, v, n, flags);
+	if (!c || (r = send_messages(c, fd, v, n, flags)) == CONDUIT_PASS)
 		return sys.sendmmsg(fd, v, n, flags);
-	return (int)hook_result(i ? (long)i : r, saved);
+	return (int)hook_result(r, saved);
 }
 
 /* One block of the file, from `at`. Returns bytes sent; 0 at the end of the file. */
@@ -228,7 +229,9 @@ static ssize_t send_file(struct conn *c, int out, int in, off64_t *off, size_t n
 	uint8_t *block = pool_get();
 	size_t done = 0;
 	ssize_t r = block ? 0 : -ENOMEM;
+	struct leave l;
 
+	leave_push(&l, pool_put, block);
 	if (at < 0)
 		r = at == -ESPIPE || off ? -EINVAL : at;
 	while (!r && done < n) {
@@ -243,6 +246,7 @@ static ssize_t send_file(struct conn *c, int out, int in, off64_t *off, size_t n
 		if ((size_t)sent < want)
 			break; /* the file ended, or the socket is full */
 	}
+	leave_pop(&l);
 	pool_put(block);
 	if (done && off)
 		*off = at + (off64_t)done;
@@ -258,11 +262,11 @@ HOOK_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t n)
 	ssize_t r = CONDUIT_PASS;
 
 	if (c) {
+		CALL_ON(call, c);
 		if (off && !user_writes(off, sizeof(*off)))
 			r = -EFAULT;
 		else
 			r = n ? send_file(c, out, in, off, n) : 0;
-		conn_put(c);
 	}
 	return r == CONDUIT_PASS ? sys.sendfile64(out, in, off, n) : hook_result(r, saved);
 }
@@ -272,23 +276,29 @@ HOOK_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t n)
 	return sendfile64(out, in, off, n);
 }
 
+static ssize_t splice_meshed(int in, const off64_t *off_in, int out, const off64_t *off_out,
+			     size_t n, unsigned flags)
+{
+	struct conn *const end[2] = { table_conn(in), table_conn(out) };
+	struct call call __attribute__((cleanup(call_end)));
+
+	call_begin_all(&call, end, 2);
+	if (!end[0] && !end[1])
+		return CONDUIT_PASS;
+	if (flags & ~SPLICE_FLAGS || (end[0] && off_in) || (end[1] && off_out))
+		return -EINVAL;
+	return end[0] ? splice_from(end[0], in, out, n, flags)
+		      : splice_to(end[1], in, out, n, flags);
+}
+
 HOOK_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t n,
 			   unsigned flags)
 {
-	struct conn *from = table_conn(in), *to = table_conn(out);
 	int saved = errno;
 	ssize_t r = CONDUIT_PASS;
 
-	if (!n)
-		r = CONDUIT_PASS;
-	else if ((from || to) && (flags & ~SPLICE_FLAGS || (from && off_in) || (to && off_out)))
-		r = -EINVAL;
-	else if (from)
-		r = splice_from(from, in, out, n, flags);
-	else if (to)
-		r = splice_to(to, in, out, n, flags);
-	conn_put(from);
-	conn_put(to);
+	if (n && !(hook_passes(in) && hook_passes(out)))
+		r = splice_meshed(in, off_in, out, off_out, n, flags);
 	return r == CONDUIT_PASS ? sys.splice(in, off_in, out, off_out, n, flags)
 				 : hook_result(r, saved);
 }

@@ -38,16 +38,19 @@ HOOK_EXPORT int listen(int fd, int backlog)
 
 HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
+	uintptr_t word =
+		table_word(fd); /* when accept() returns, the number may be another file's */
 	int saved = errno, got = sys.accept(fd, addr, len);
 
-	return got < 0 ? got : (int)hook_result(life_accepted(fd, got), saved);
+	return got < 0 ? got : (int)hook_result(life_accepted(fd, word, got), saved);
 }
 
 HOOK_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
+	uintptr_t word = table_word(fd);
 	int saved = errno, got = sys.accept4(fd, addr, len, flags);
 
-	return got < 0 ? got : (int)hook_result(life_accepted(fd, got), saved);
+	return got < 0 ? got : (int)hook_result(life_accepted(fd, word, got), saved);
 }
 
 static int family_of(int fd, uintptr_t word)
@@ -77,6 +80,16 @@ static int connect_other(struct conn *c, int fd, const struct sockaddr *addr, so
 	return sys.connect(fd, addr, len);
 }
 
+/* The table knows of the connection by now: other threads see it, and if this one is cancelled it still is meshed. */
+static int connect_wait(struct conn *c, int fd)
+{
+	CALL_ON(call, c);
+	int r = direct_connect_wait(c, fd);
+
+	reg_settle(c);
+	return r;
+}
+
 HOOK_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	uintptr_t word = table_word(fd);
@@ -91,6 +104,8 @@ HOOK_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 		conn_get(c);
 		life_attach(fd, c);
 	}
+	if (r == CONDUIT_WAIT)
+		return (int)hook_result(connect_wait(c, fd), saved);
 	if (c)
 		reg_settle(c);
 	conn_put(c);
@@ -104,14 +119,17 @@ HOOK_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 
 HOOK_ALIAS(int, __connect, (int fd, const struct sockaddr *addr, socklen_t len), connect);
 
+static int shutdown_conn(struct conn *c, int fd, int how)
+{
+	CALL_ON(call, c);
+
+	return direct_shutdown(c, fd, how);
+}
+
 HOOK_EXPORT int shutdown(int fd, int how)
 {
 	struct conn *c = table_conn(fd);
-	int saved = errno, r;
+	int saved = errno;
 
-	if (!c)
-		return sys.shutdown(fd, how);
-	r = direct_shutdown(c, fd, how);
-	conn_put(c);
-	return (int)hook_result(r, saved);
+	return c ? (int)hook_result(shutdown_conn(c, fd, how), saved) : sys.shutdown(fd, how);
 }

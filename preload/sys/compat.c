@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "sys/leave.h"
 #include "sys/raw.h"
 
 #if defined(__x86_64__)
@@ -31,6 +32,10 @@ BIND(char *, dlerror, (void), ())
 BIND(int, dladdr, (const void *addr, Dl_info *info), (addr, info))
 /* RTLD_NEXT asks who calls: code of this library, on either side of the wrapper. */
 BIND(void *, dlsym, (void *handle, const char *name), (handle, name))
+
+BIND(void, _pthread_cleanup_push,
+     (struct _pthread_cleanup_buffer * b, void (*undo)(void *), void *arg), (b, undo, arg))
+BIND(void, _pthread_cleanup_pop, (struct _pthread_cleanup_buffer * b, int execute), (b, execute))
 
 BIND(int, pthread_once, (pthread_once_t * once, void (*routine)(void)), (once, routine))
 BIND(int, pthread_key_create, (pthread_key_t * key, void (*destructor)(void *)), (key, destructor))

@@ -70,6 +70,12 @@ int lock_take(struct lock *l)
 	}
 }
 
+bool lock_is_mine(struct lock *l)
+{
+	return (atomic_load_explicit(&l->word, memory_order_relaxed) & ~LOCK_WAITERS) ==
+	       lock_self();
+}
+
 void lock_drop(struct lock *l)
 {
 	if (atomic_exchange_explicit(&l->word, 0, memory_order_release) & LOCK_WAITERS)

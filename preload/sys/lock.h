@@ -15,6 +15,7 @@ struct lock {
 int lock_take(struct lock *l);
 bool lock_try(struct lock *l);
 void lock_drop(struct lock *l);
+bool lock_is_mine(struct lock *l);
 
 /* Thread id of the caller, cached. */
 int lock_self(void);

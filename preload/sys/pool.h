@@ -7,8 +7,5 @@
 
 void *pool_get(void);       /* NULL: no memory */
 void pool_put(void *block); /* NULL-safe */
-void pool_lock(void);       /* around fork */
-void pool_unlock(void);
-void pool_forked(void); /* in the child, instead of unlock */
 
 #endif

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "sys/pool.h"
+#include "sys/quiet.h"
 #include "sys/sys.h"
 #include "tls/session_int.h"
 
@@ -124,18 +125,39 @@ int session_fail(struct session *s, int err, enum weft_reason reason)
 	return s->error;
 }
 
+/* A handler that finds its own thread in here is the last to do so: such sections are quiet from then on. */
 int session_enter(struct session *s, struct lock *l)
 {
-	int r = lock_take(l);
+	int r;
 
-	if (r == -EDEADLK)
+	quiet_data_hold();
+	r = lock_take(l);
+	if (r == -EDEADLK) {
+		quiet_data_let();
+		atomic_store(&quiet_guest, true);
 		return -EAGAIN;
+	}
 	if (r == -EOWNERDEAD) /* it died between two steps of a record: nothing sure can follow */
 		session_fail(s, -ECONNRESET, WEFT_REASON_BAD_RECORD);
 	if (!s->moved)
 		return 0;
-	lock_drop(l);
+	session_leave(l);
 	return -ESTALE;
+}
+
+bool session_try(struct lock *l)
+{
+	quiet_data_hold();
+	if (lock_try(l))
+		return true;
+	quiet_data_let();
+	return false;
+}
+
+void session_leave(struct lock *l)
+{
+	lock_drop(l);
+	quiet_data_let();
 }
 
 long session_io(long call, int fd, const void *buf, size_t n, int flags)

@@ -10,6 +10,7 @@
 #ifndef TLS_SESSION_H
 #define TLS_SESSION_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,10 +45,20 @@ struct session {
 	intptr_t own; /* two blocks for this session alone, in shared memory; 0: of the pool */
 };
 
-/* The AEAD contexts of this process for one session. */
+/* What is this process's own of a session: the AEAD contexts, and where the socket is. */
 struct session_aead {
 	struct record_aead *rx, *tx;
+	/* Descriptor + 1 that stands for those that callers name, which were closed; 0: theirs is good. Changes only while
+	 * both locks of the session are held. */
+	_Atomic int kept;
 };
+
+static inline int session_fd(const struct session_aead *a, int fd)
+{
+	int kept = atomic_load_explicit(&a->kept, memory_order_relaxed);
+
+	return __builtin_expect(kept != 0, 0) ? kept - 1 : fd;
+}
 
 /* Anew, but for `lowat` and `own`. Nobody else may know of `s` yet. */
 void session_start(struct session *s, const struct record_keys *rx, const struct record_keys *tx);
@@ -61,6 +72,9 @@ size_t session_write(const struct session *s, struct session *image,
 		     struct iovec part[static SESSION_PARTS]);
 /* Anew from such bytes, which anybody may have made. 0, -EBADMSG, -ENOMEM. Nobody else may know of `s` yet. */
 int session_read(struct session *s, const void *bytes, size_t n);
+
+/* The error in force from now on: `err` (negative), or what came before it. */
+int session_fail(struct session *s, int err, enum weft_reason reason);
 
 /* As recv(2) and send(2) on a stream, for `n` bytes of `iov` after its first `skip`. recv knows MSG_PEEK, send
  * MSG_NOSIGNAL and MSG_MORE. */
@@ -81,7 +95,7 @@ static inline bool session_is_dry(const struct session *s)
 /* Plaintext that can be read now: exact. */
 ssize_t session_unread(struct session *s, struct session_aead *a, int fd);
 /* Sends what is left of a record. 0, -EAGAIN, or the error of the socket. */
-int session_flush(struct session *s, int fd);
+int session_flush(struct session *s, const struct session_aead *a, int fd);
 /* Before a close: a close_notify of the peer that nobody read is taken, so that the kernel ends with FIN, not RST. */
 void session_drain_end(struct session *s, struct session_aead *a, int fd);
 /* Flushes and sends an alert: close_notify (0) ends our direction. shutdown() or close() must follow: the alert waits for the

@@ -25,9 +25,9 @@ static inline uint8_t *tx_block(const struct session *s)
 
 uint8_t *session_block(struct session *s, bool tx); /* NULL: no memory */
 void session_unblock(struct session *s, bool tx);
-int session_fail(struct session *s, int err,
-		 enum weft_reason reason); /* returns the error in force */
 int session_enter(struct session *s, struct lock *l);
+bool session_try(struct lock *l);
+void session_leave(struct lock *l);
 /* recvfrom or sendto without waiting. */
 long session_io(long call, int fd, const void *buf, size_t n, int flags);
 int session_rekey(struct session *s, struct session_aead *a, int fd); /* tx lock held */

@@ -450,10 +450,10 @@ bool session_ready(struct session *s, struct session_aead *a, int fd)
 {
 	bool ready;
 
-	if (!lock_try(&s->rx_lock))
+	if (!session_try(&s->rx_lock))
 		return true; /* somebody is reading: he will find out, as with two readers of a bare socket */
-	ready = is_ready(s, a, fd);
-	lock_drop(&s->rx_lock);
+	ready = is_ready(s, a, session_fd(a, fd));
+	session_leave(&s->rx_lock);
 	return ready;
 }
 
@@ -464,11 +464,12 @@ void session_drain_end(struct session *s, struct session_aead *a, int fd)
 
 	if (session_enter(s, &s->rx_lock))
 		return;
+	fd = session_fd(a, fd);
 	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
 	if (have == ALERT_WIRE && !s->rx_have && !s->plain_end &&
 	    look_at_record(s, fd, rec) == ALERT_WIRE && !is_data(s, a, rec, ALERT_WIRE, 0))
 		take(s, fd, rec, ALERT_WIRE);
-	lock_drop(&s->rx_lock);
+	session_leave(&s->rx_lock);
 }
 
 /* Counts the records that follow those counted before, of the `have` bytes in the socket. */
@@ -521,8 +522,8 @@ ssize_t session_unread(struct session *s, struct session_aead *a, int fd)
 
 	if (r)
 		return r;
-	r = unread(s, a, fd);
-	lock_drop(&s->rx_lock);
+	r = unread(s, a, session_fd(a, fd));
+	session_leave(&s->rx_lock);
 	return r;
 }
 
@@ -536,17 +537,18 @@ ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const st
 	r = session_enter(s, &s->rx_lock);
 	if (r)
 		return r;
+	fd = session_fd(a, fd);
 	r = recv_all(s, a, fd, iov, skip, n, flags & MSG_PEEK);
 	if (s->told && !s->seen_records && !s->plain_end) {
 		s->told = false;
 		is_ready(s, a, fd);
 	}
 	settle(s, fd);
-	if (s->tx_rekey && lock_try(&s->tx_lock)) {
+	if (s->tx_rekey && session_try(&s->tx_lock)) {
 		if (!s->tx_end && !s->tx_closed)
 			session_rekey(s, a, fd);
-		lock_drop(&s->tx_lock);
+		session_leave(&s->tx_lock);
 	}
-	lock_drop(&s->rx_lock);
+	session_leave(&s->rx_lock);
 	return r;
 }

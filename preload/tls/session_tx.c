@@ -17,7 +17,7 @@ static int flush(struct session *s, int fd, int flags)
 {
 	while (s->tx_off < s->tx_end) {
 		long r = session_put(fd, tx_block(s) + s->tx_off, s->tx_end - s->tx_off,
-				     flags & (MSG_NOSIGNAL | MSG_MORE));
+				     MSG_NOSIGNAL | (flags & MSG_MORE));
 
 		if (r < 0)
 			return (int)r;
@@ -78,7 +78,7 @@ static ssize_t send_batch(struct session *s, struct session_aead *a, int fd,
 		wire += (size_t)r;
 		sealed += plain[k];
 	}
-	r = session_put(fd, block, wire, flags & (MSG_NOSIGNAL | MSG_MORE));
+	r = session_put(fd, block, wire, MSG_NOSIGNAL | (flags & MSG_MORE));
 	if (r == (long)wire) {
 		s->tx_burst = s->tx_burst < SESSION_BURST ? s->tx_burst * 2 : SESSION_BURST;
 		return (ssize_t)sealed;
@@ -135,7 +135,7 @@ int session_rekey(struct session *s, struct session_aead *a, int fd)
 	s->tx_rekey = false;
 	s->tx_off = 0;
 	s->tx_end = (uint32_t)r;
-	return flush(s, fd, MSG_NOSIGNAL);
+	return flush(s, fd, 0);
 }
 
 ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
@@ -146,22 +146,25 @@ ssize_t session_send(struct session *s, struct session_aead *a, int fd, const st
 
 	if (r)
 		return r;
+	fd = session_fd(a, fd);
 	if (s->error)
 		r = s->error;
-	else if (
-		s->tx_closed) /* after shutdown: the kernel answers EPIPE, and sends the signal if it is due */
-		r = session_put(fd, &none, 1, flags & MSG_NOSIGNAL);
+	else if (s->tx_closed) /* after shutdown the kernel has the answer */
+		r = session_put(fd, &none, 1, MSG_NOSIGNAL);
 	else
 		r = flush(s, fd, flags);
 	if (!r && (s->tx_rekey || s->tx.seq >= TX_REKEY_AT))
 		r = session_rekey(s, a, fd);
 	if (!r && n)
 		r = send_all(s, a, fd, iov, skip, n, flags);
-	lock_drop(&s->tx_lock);
+	session_leave(&s->tx_lock);
+	if (r == -EPIPE &&
+	    !(flags & MSG_NOSIGNAL)) /* the signal, now that its handler may do what it likes */
+		session_put(session_fd(a, fd), &none, 1, 0);
 	return r;
 }
 
-int session_flush(struct session *s, int fd)
+int session_flush(struct session *s, const struct session_aead *a, int fd)
 {
 	int r;
 
@@ -170,8 +173,8 @@ int session_flush(struct session *s, int fd)
 	r = session_enter(s, &s->tx_lock);
 	if (r)
 		return r;
-	r = flush(s, fd, MSG_NOSIGNAL);
-	lock_drop(&s->tx_lock);
+	r = flush(s, session_fd(a, fd), 0);
+	session_leave(&s->tx_lock);
 	return r;
 }
 
@@ -183,12 +186,12 @@ static void flush_last(struct session *s, int fd, int more)
 	int size = 0;
 	socklen_t len = sizeof(size);
 
-	if (flush(s, fd, MSG_NOSIGNAL | more) != -EAGAIN)
+	if (flush(s, fd, more) != -EAGAIN)
 		return;
 	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, (long)&len, 0);
 	size = size / 2 + (int)POOL_BLOCK;
 	sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, sizeof(size), 0);
-	while (flush(s, fd, MSG_NOSIGNAL | more) == -EAGAIN)
+	while (flush(s, fd, more) == -EAGAIN)
 		if (ready_poll(&p, 1, &wait, NULL) <= 0)
 			break;
 }
@@ -201,6 +204,7 @@ void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t de
 
 	if (session_enter(s, &s->tx_lock))
 		return;
+	fd = session_fd(a, fd);
 	if (s->tx_end)
 		flush_last(s, fd, 0);
 	if (!s->tx_end && !s->tx_closed && session_block(s, true)) {
@@ -211,5 +215,5 @@ void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t de
 	s->tx_closed = true;
 	s->tx_off = s->tx_end = s->tx_ahead = 0;
 	session_unblock(s, true);
-	lock_drop(&s->tx_lock);
+	session_leave(&s->tx_lock);
 }
