@@ -79,6 +79,22 @@ static void unconnect(struct conn *c, int fd)
 			 0, 0, 0);
 }
 
+/* A link-local address is one only together with its scope, which the registry cannot know: that of the program's. */
+static void keep_scope(const struct conn *c, struct sockaddr_storage *sa)
+{
+	struct sockaddr_in6 in6;
+
+	if (c->family != AF_INET6 || c->dialled.sa.sa_family != AF_INET6 ||
+	    c->dialled_len < sizeof(in6))
+		return;
+	memcpy(&in6, sa, sizeof(in6));
+	if (memcmp(&in6.sin6_addr, &c->dialled.v6.sin6_addr, sizeof(in6.sin6_addr)) != 0)
+		return;
+	in6.sin6_scope_id = c->dialled.v6.sin6_scope_id;
+	in6.sin6_flowinfo = c->dialled.v6.sin6_flowinfo;
+	memcpy(sa, &in6, sizeof(in6));
+}
+
 static int connect_endpoint(struct conn *c, int fd)
 {
 	const struct wire_endpoint *e = endpoint_of(c);
@@ -92,6 +108,7 @@ static int connect_endpoint(struct conn *c, int fd)
 	len = addr_to_sockaddr(&a, c->family, &sa);
 	if (len < 0)
 		return len;
+	keep_scope(c, &sa);
 	r = connect_now(fd, (struct sockaddr *)&sa, len);
 	if (r == -EINPROGRESS)
 		r = 0;
