@@ -23,16 +23,6 @@ static int64_t earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* The number is another file's: the step would fail the connection for a reason that is none of its own. */
-static bool is_gone(int fd)
-{
-	int type;
-	socklen_t len = sizeof(type);
-	long r = sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, (long)&type, (long)&len, 0);
-
-	return r == -ENOTSOCK || r == -EBADF;
-}
-
 static void look_again(struct conn *c, int fd)
 {
 	quiet_hold();
@@ -65,8 +55,8 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 		default:
 			break;
 		}
-		if (is_gone(fd))
-			return -ENOTSOCK;
+		if (conn_cookie(fd) != c->cookie)
+			return -ENOTSOCK; /* the step would fail it for a reason that is none of its own */
 		if (writes)
 			conn_speaks_first(c);
 		if (conn_step(c, fd) == 0)

@@ -325,6 +325,17 @@ void life_lost(int fd, struct conn *c)
 		let_go((uintptr_t)c, fd, true);
 }
 
+struct conn *life_conn(int fd)
+{
+	struct conn *c = table_conn(fd);
+
+	if (!c || conn_cookie(fd) == c->cookie)
+		return c;
+	life_lost(fd, c);
+	conn_put(c);
+	return NULL;
+}
+
 void life_before_dup2(int from, int to)
 {
 	if (from != to && table_word(to) != SLOT_UNKNOWN &&

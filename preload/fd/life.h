@@ -38,6 +38,8 @@ void life_close_range(unsigned first, unsigned last);
 int life_duped(int from, int to); /* `to` is a copy; returns it */
 void life_before_dup2(int from, int to);
 void life_leave(int fd); /* libc is about to close it, or to give its number to another file */
+/* As table_conn(), after asking the kernel whether the number still is the connection's: for calls that it would not hear of. */
+struct conn *life_conn(int fd);
 /* The kernel says that `fd` is not the socket of `c`: it was closed where no hook saw it. */
 void life_lost(int fd, struct conn *c);
 void life_exit(void); /* the process ends: goodbye on every connection */

@@ -38,6 +38,9 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, co
 int __vdprintf_chk(int fd, int flag, const char *format, va_list ap);
 int __dprintf_chk(int fd, int flag, const char *format, ...);
 
+/* connect() of an Internet address, or CONDUIT_PASS: it is none of the mesh. */
+int socket_connect(int fd, const struct sockaddr *addr, socklen_t len);
+
 /* Result of a delegate: the value, or -1 and errno. `saved` is errno at entry. */
 static inline long hook_result(long r, int saved)
 {

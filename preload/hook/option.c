@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
+#include "fd/life.h"
 #include "fd/reg.h"
 #include "hook/hook.h"
 #include "sys/user.h"
@@ -59,7 +60,7 @@ static int answer_int(void *val, socklen_t *len, int v)
 
 HOOK_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 {
-	struct conn *c = table_conn(fd);
+	struct conn *c = life_conn(fd);
 	int saved = errno, r = CONDUIT_PASS;
 
 	if (!c)
@@ -90,7 +91,7 @@ static bool is_of_the_wire(int level, int name)
 
 HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 {
-	struct conn *c = table_conn(fd);
+	struct conn *c = life_conn(fd);
 	int saved = errno, r = CONDUIT_PASS, v;
 
 	if (c && conn_state(c) != CONN_PLAIN && len >= sizeof(v) && (int)len > 0 &&
@@ -122,7 +123,7 @@ static ssize_t unread_conn(struct conn *c, int fd)
 
 HOOK_EXPORT int ioctl(int fd, unsigned long req, ...)
 {
-	struct conn *c = req == FIONREAD ? table_conn(fd) : NULL;
+	struct conn *c = NULL;
 	int saved = errno;
 	ssize_t r = CONDUIT_PASS;
 	va_list ap;
@@ -131,8 +132,14 @@ HOOK_EXPORT int ioctl(int fd, unsigned long req, ...)
 	va_start(ap, req);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	if (c && user_writes(arg, sizeof(int)))
+	if (req == FIONREAD && !hook_passes(fd) && user_writes(arg, sizeof(int)))
+		c = table_conn(fd);
+	if (c)
 		r = unread_conn(c, fd);
+	if (r == -ENOTSOCK || r == -EBADF) {
+		life_lost(fd, c);
+		r = CONDUIT_PASS;
+	}
 	if (r == CONDUIT_PASS)
 		return sys.ioctl(fd, req, arg);
 	if (r >= 0) {

@@ -60,27 +60,38 @@ HOOK_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 
 HOOK_ALIAS(ssize_t, __send, (int fd, const void *buf, size_t n, int flags), send);
 
-/* A datagram to a virtual address would leave as multicast. */
-static bool to_vip(const struct sockaddr *addr, socklen_t len)
+/* What becomes of the address of a message. CONDUIT_PASS: nothing of ours, the real call. 0: the message goes out on a
+ * connection. Or -errno. */
+static int send_address(int fd, const struct sockaddr *addr, socklen_t len, int flags)
 {
+	bool meshed = table_word(fd) > SLOT_MAX;
 	struct weft_addr a;
 
-	return addr && len <= sizeof(struct sockaddr_storage) && user_reads(addr, len) &&
-	       addr_from_sockaddr(&a, addr, len) == 0 && addr_is_vip(&a);
+	if (!addr || len > sizeof(struct sockaddr_storage) || !user_reads(addr, len) ||
+	    addr_from_sockaddr(&a, addr, len) < 0)
+		return meshed ? 0 : CONDUIT_PASS;
+	if (flags & MSG_FASTOPEN) /* connect() and send() in one */
+		return socket_connect(fd, addr, len);
+	if (!meshed && addr_is_vip(&a)) /* a datagram: it would leave as multicast */
+		return -ENETUNREACH;
+	return meshed ? 0 : CONDUIT_PASS;
 }
 
 HOOK_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags,
 			   const struct sockaddr *addr, socklen_t len)
 {
-	struct conn *c = table_conn(fd);
 	int saved = errno;
-	ssize_t r;
+	ssize_t r = send_address(fd, addr, len, flags);
+	struct conn *c = r ? NULL : table_conn(fd);
 
-	if (!c && to_vip(addr, len))
-		return hook_result(-ENETUNREACH, saved);
-	if (!c || (r = send_one(c, fd, buf, n, flags)) == CONDUIT_PASS)
-		return sys.sendto(fd, buf, n, flags, addr, len);
-	return hook_result(r, saved);
+	if (c)
+		r = send_one(c, fd, buf, n, flags & ~MSG_FASTOPEN);
+	else if (!r)
+		r = CONDUIT_PASS;
+	if (r != CONDUIT_PASS)
+		return hook_result(r, saved);
+	errno = saved;
+	return sys.sendto(fd, buf, n, flags, addr, len);
 }
 
 static ssize_t send_vector(struct conn *c, int fd, const struct iovec *iov, int n, int flags)
@@ -150,20 +161,26 @@ static inline bool sends_meshed(const struct msghdr *msg)
 
 HOOK_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-	struct conn *c = table_conn(fd);
 	int saved = errno;
 	ssize_t r = CONDUIT_PASS;
+	struct conn *c;
 
+	if (!user_reads(msg, sizeof(*msg)))
+		return sys.sendmsg(fd, msg, flags);
+	r = send_address(fd, msg->msg_name, msg->msg_namelen, flags);
+	c = r ? NULL : table_conn(fd);
 	if (c) {
 		CALL_ON(call, c);
-		r = send_message(c, fd, msg, flags);
-	} else if (user_reads(msg, sizeof(*msg))) {
-		if (to_vip(msg->msg_name, msg->msg_namelen))
-			r = -ENETUNREACH;
-		else if (sends_meshed(msg))
-			r = rights_send(fd, msg, flags);
+		r = send_message(c, fd, msg, flags & ~MSG_FASTOPEN);
+	} else if (r == CONDUIT_PASS && sends_meshed(msg)) {
+		r = rights_send(fd, msg, flags);
+	} else if (!r) {
+		r = CONDUIT_PASS;
 	}
-	return r == CONDUIT_PASS ? sys.sendmsg(fd, msg, flags) : hook_result(r, saved);
+	if (r != CONDUIT_PASS)
+		return hook_result(r, saved);
+	errno = saved;
+	return sys.sendmsg(fd, msg, flags);
 }
 
 static int sendmmsg_rights(int fd, struct mmsghdr *v, unsigned n, int flags)

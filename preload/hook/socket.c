@@ -90,29 +90,36 @@ static int connect_wait(struct conn *c, int fd)
 	return r;
 }
 
-HOOK_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+int socket_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	uintptr_t word = table_word(fd);
 	struct conn *c = table_conn(fd), *had = c;
-	int saved = errno, r;
+	int r = direct_connect(&c, fd, family_of(fd, word), addr, len);
 
-	if (len < sizeof(sa_family_t) || len > sizeof(struct sockaddr_storage) ||
-	    !user_reads(addr, len) || (addr->sa_family != AF_INET && addr->sa_family != AF_INET6))
-		return connect_other(c, fd, addr, len);
-	r = direct_connect(&c, fd, family_of(fd, word), addr, len);
 	if (c && !had) {
 		conn_get(c);
 		life_attach(fd, c);
 	}
 	if (r == CONDUIT_WAIT)
-		return (int)hook_result(connect_wait(c, fd), saved);
+		return connect_wait(c, fd);
 	if (c)
 		reg_settle(c);
+	else if (r == CONDUIT_PASS)
+		life_born(fd, SLOT_PASS);
 	conn_put(c);
+	return r;
+}
+
+HOOK_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int saved = errno, r;
+
+	if (len < sizeof(sa_family_t) || len > sizeof(struct sockaddr_storage) ||
+	    !user_reads(addr, len) || (addr->sa_family != AF_INET && addr->sa_family != AF_INET6))
+		return connect_other(table_conn(fd), fd, addr, len);
+	r = socket_connect(fd, addr, len);
 	if (r != CONDUIT_PASS)
 		return (int)hook_result(r, saved);
-	if (!c)
-		life_born(fd, SLOT_PASS);
 	errno = saved;
 	return sys.connect(fd, addr, len);
 }

@@ -135,7 +135,7 @@ HOOK_EXPORT int epoll_ctl(int ep, int op, int fd, struct epoll_event *ev)
 	int saved = errno, r;
 
 	if (word > SLOT_MAX)
-		c = table_conn_of(fd, word);
+		c = op == EPOLL_CTL_ADD ? life_conn(fd) : table_conn_of(fd, word);
 	else if ((word == SLOT_FRESH4 || word == SLOT_FRESH6) && op == EPOLL_CTL_ADD)
 		c = life_adopt(fd);
 	if (!c || (op != EPOLL_CTL_DEL && !user_reads(ev, sizeof(*ev)))) {

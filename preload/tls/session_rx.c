@@ -508,7 +508,10 @@ static ssize_t unread(struct session *s, struct session_aead *a, int fd)
 {
 	int have = 0;
 
-	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
+	long r = sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
+
+	if (r < 0)
+		return r;
 	count_records(s, a, fd, (uint32_t)have);
 	s->told = s->seen_records || s->plain_end;
 	if (!s->told)
