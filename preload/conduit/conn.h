@@ -70,6 +70,7 @@ struct conn {
 	int app_nodelay; /* TCP_NODELAY as the program has it; on the socket it is on from the handshake on */
 	bool shook;     /* a handshake has begun: options of the socket are ours */
 	bool told;      /* connect() has reported success */
+	bool given;     /* fresh_given() */
 	bool connected; /* `dialled` answers getpeername() */
 	int family;
 	int app_lowat; /* SO_RCVLOWAT as the program set it; 0: never */

@@ -30,6 +30,9 @@ enum weft_mode control_mode(void);
 /* The same for what it accepts. *settling: it changes, and clients may take the process for one that encrypts. */
 enum weft_mode control_mode_inbound(bool *settling);
 
+/* WEFT_SERVICE as given, "" where there is none. */
+const char *mesh_claim(void);
+
 /* --- names. The first call maps the names and the board by path (a HELLO only if that is not allowed). --- */
 
 /* Connections of this process may be meshed: its mode is not off, and names were written or a service is claimed.

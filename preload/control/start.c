@@ -178,3 +178,8 @@ enum weft_mode control_mode_inbound(bool *settling)
 	word &= ~WEFT_INBOUND_SETTLING;
 	return word ? under_ceiling(word - 1) : control_mode();
 }
+
+const char *mesh_claim(void)
+{
+	return control_env.service;
+}

@@ -8,15 +8,17 @@
 
 #include "conduit/block.h"
 #include "conduit/carry.h"
+#include "conduit/fresh.h"
 #include "conduit/relay.h"
 #include "fd/life.h"
+#include "fd/receiver.h"
 #include "sys/pool.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 
 #define RIGHTS_MAX 253                /* SCM_MAX_FD */
 #define RIGHTS_CONTROL 1280           /* that many descriptors, and credentials */
-#define RIGHTS_MORE (2 * sizeof(int)) /* room for the memory with the sessions */
+#define RIGHTS_MORE (2 * sizeof(int)) /* room for the memories that go along */
 
 static bool is_rights(const struct cmsghdr *h)
 {
@@ -67,38 +69,115 @@ bool rights_meshed(const struct msghdr *msg)
 /* --- out --- */
 
 struct parcel { /* in a block of the pool */
-	unsigned n;
+	int channel;
+	bool known, looked; /* whoever receives it carries the shim */
+	unsigned n_offers;  /* to the relay, where that is not so */
+	int n_open,
+		n_fresh; /* sessions that go along, and connections that the receiver is to admit */
+	int open[RIGHTS_MAX], fresh[RIGHTS_MAX];
+	int memory[2]; /* of these */
+	int n_memory;
 	struct relay_offer offer[RIGHTS_MAX];
 	_Alignas(struct cmsghdr) char control[];
 };
 
-#define PARCEL_CONTROL (POOL_BLOCK - sizeof(struct parcel))
+#define PARCEL_MORE CMSG_SPACE(2 * sizeof(int)) /* of control data, for `memory` */
+#define PARCEL_CONTROL (POOL_BLOCK - sizeof(struct parcel) - PARCEL_MORE)
+
+static int pack_known(struct parcel *p, struct conn *c, int fd)
+{
+	int r;
+
+	if (p->n_open + p->n_fresh == RIGHTS_MAX)
+		return -ETOOMANYREFS;
+	if (fresh_is(c, fd)) {
+		p->fresh[p->n_fresh++] = fd;
+		fresh_options(c, fd, true);
+		return fd;
+	}
+	if (c->given)
+		return -EACCES; /* its new owner has begun */
+	r = carry_ready(fd, CARRY_OTHER);
+	if (r == 1)
+		p->open[p->n_open++] = fd;
+	return r >= 0 || r == -ECONNRESET ? fd : -EACCES;
+}
+
+static int pack_unknown(struct parcel *p, const struct conn *c, int fd)
+{
+	unsigned i;
+	int r;
+
+	if (c->given)
+		return -EACCES;
+	for (i = 0; i < p->n_offers; i++)
+		if (conn_cookie(p->offer[i].fd) == conn_cookie(fd))
+			return p->offer[i].near;
+	if (p->n_offers == RIGHTS_MAX)
+		return -ETOOMANYREFS;
+	r = relay_offer(&p->offer[p->n_offers], fd);
+	if (r == -ENOENT || r == -ECONNRESET) /* it turned out not to be meshed, or failed */
+		return fd;
+	return r < 0 ? -EACCES : p->offer[p->n_offers++].near;
+}
+
+static bool is_known(struct parcel *p)
+{
+	if (!p->looked)
+		p->known = receiver_is_meshed(p->channel);
+	p->looked = true;
+	return p->known;
+}
 
 /* What is to stand for one descriptor of the message: itself, or a socket pair's end. -errno. */
 static int pack_one(struct parcel *p, int fd)
 {
 	struct conn *c = table_conn(fd);
-	int r;
+	int r = fd;
 
 	if (table_word(fd) == SLOT_LISTENER)
 		mesh_listen_shared(fd);
-	if (!c)
-		return fd;
-	if (conn_state(c) == CONN_NEW || conn_state(c) == CONN_PLAIN ||
-	    conn_state(c) >= CONN_FAILED) {
-		conn_put(c);
-		return fd;
-	}
+	if (c && (conn_is_stepping(c) || conn_state(c) == CONN_OPEN || c->given))
+		r = is_known(p) ? pack_known(p, c, fd) : pack_unknown(p, c, fd);
 	conn_put(c);
-	for (r = 0; r < (int)p->n; r++)
-		if (conn_cookie(p->offer[r].fd) == conn_cookie(fd))
-			return p->offer[r].near;
-	if (p->n == RIGHTS_MAX)
-		return -ETOOMANYREFS;
-	r = relay_offer(&p->offer[p->n], fd);
-	if (r == -ENOENT) /* it turned out not to be meshed, or failed */
-		return fd;
-	return r < 0 ? -EACCES : p->offer[p->n++].near;
+	return r;
+}
+
+/* The kernel makes one list of the descriptors of all headers. */
+static void add_memory(struct parcel *p, struct msghdr *msg)
+{
+	size_t n = (size_t)p->n_memory * sizeof(int);
+	struct cmsghdr *h;
+
+	if (!p->n_memory)
+		return;
+	msg->msg_controllen = CMSG_ALIGN(msg->msg_controllen);
+	h = (struct cmsghdr *)(void *)(p->control + msg->msg_controllen);
+	*h = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
+			       .cmsg_type = SCM_RIGHTS,
+			       .cmsg_len = CMSG_LEN(n) };
+	memcpy(CMSG_DATA(h), p->memory, n);
+	msg->msg_controllen += CMSG_SPACE(n);
+}
+
+static int pack_memory(struct parcel *p, struct msghdr *msg)
+{
+	int r;
+
+	if (p->n_open) {
+		r = carry_out(p->open, p->n_open);
+		if (r < 0)
+			return r == -ENOENT ? 0 : -EACCES;
+		p->memory[p->n_memory++] = r;
+	}
+	if (p->n_fresh) {
+		r = fresh_list(p->fresh, p->n_fresh);
+		if (r < 0)
+			return r;
+		p->memory[p->n_memory++] = r;
+	}
+	add_memory(p, msg);
+	return 0;
 }
 
 static int pack(struct parcel *p, struct msghdr *msg)
@@ -114,20 +193,41 @@ static int pack(struct parcel *p, struct msghdr *msg)
 				return fd;
 			rights_put(h, i, fd);
 		}
-	return 0;
+	return pack_memory(p, msg);
 }
 
 /* The message has left: the receiver's end of each pair must have something behind it. Where no relay takes it any more it
  * has an end of file, for our ends are closed. */
-static void hand_over(struct parcel *p)
+static void sent(struct parcel *p)
 {
 	unsigned i;
+	int k;
 
-	for (i = 0; i < p->n; i++)
+	for (i = 0; i < p->n_offers; i++)
 		if (relay_take(&p->offer[i]) == 0)
 			sys_call(SYS_close, p->offer[i].near, 0, 0, 0, 0, 0);
 		else
 			relay_drop(&p->offer[i]);
+	for (k = 0; k < p->n_fresh; k++)
+		fresh_given(p->fresh[k]);
+}
+
+static void not_sent(struct parcel *p)
+{
+	struct conn *c;
+	unsigned i;
+	int k;
+
+	for (i = 0; i < p->n_offers; i++)
+		relay_drop(&p->offer[i]);
+	if (p->n_open && p->n_memory)
+		carry_revoke(p->open, p->n_open);
+	for (k = 0; k < p->n_fresh; k++) {
+		c = table_conn(p->fresh[k]);
+		if (c)
+			fresh_options(c, p->fresh[k], false);
+		conn_put(c);
+	}
 }
 
 ssize_t rights_send(int fd, const struct msghdr *msg, int flags)
@@ -137,16 +237,16 @@ ssize_t rights_send(int fd, const struct msghdr *msg, int flags)
 	struct msghdr copy = *msg;
 	struct parcel *p;
 	ssize_t r;
-	unsigned i;
 
 	if (msg->msg_controllen > PARCEL_CONTROL)
 		return -ENOBUFS;
 	if (!block_may(fd, flags) && sys_call(SYS_ppoll, (long)&room, 1, (long)&none, 0, 0, 0) == 0)
-		return -EAGAIN; /* the offers would be for nothing, each time that the program tries */
+		return -EAGAIN; /* the preparations would be for nothing, each time that the program tries */
 	p = pool_get();
 	if (!p)
 		return -ENOMEM;
-	p->n = 0;
+	memset(p, 0, offsetof(struct parcel, offer));
+	p->channel = fd;
 	copy.msg_control = memcpy(p->control, msg->msg_control, msg->msg_controllen);
 	r = pack(p, &copy);
 	if (!r) {
@@ -154,9 +254,11 @@ ssize_t rights_send(int fd, const struct msghdr *msg, int flags)
 		r = r < 0 ? -errno : r;
 	}
 	if (r >= 0)
-		hand_over(p);
-	for (i = 0; r < 0 && i < p->n; i++)
-		relay_drop(&p->offer[i]);
+		sent(p);
+	else
+		not_sent(p);
+	while (p->n_memory > 0)
+		sys_call(SYS_close, p->memory[--p->n_memory], 0, 0, 0, 0, 0);
 	pool_put(p);
 	return r;
 }
@@ -184,25 +286,29 @@ static bool may_hand_over(int fd)
 	       (peer.uid == 0 || peer.uid == (uid_t)uid);
 }
 
-/* Takes the memory with the sessions out of the message if it is the last descriptor. */
+/* Does what a memory of ours says for the descriptors before it. False: it is none, and the program's. */
+static bool obey(int memory, const int *fds, int n)
+{
+	if (carry_is(memory))
+		return carry_in(memory, fds, n, life_attach) >= 0;
+	return fresh_list_is(memory) && fresh_admit(memory, fds, n, life_attach) == 0;
+}
+
+/* Takes our memories out of the message: they come last. */
 static void unpack(int fd, struct cmsghdr *h)
 {
-	int fds[RIGHTS_MAX], memory;
+	int fds[RIGHTS_MAX];
 	unsigned i, n = rights_count(h);
 
-	for (i = 0; i < n && i < RIGHTS_MAX; i++) {
+	if (n > RIGHTS_MAX)
+		return;
+	for (i = 0; i < n; i++) {
 		fds[i] = rights_at(h, i);
 		life_received(fds[i]);
 	}
-	if (n < 2 || n > RIGHTS_MAX)
-		return;
-	memory = fds[n - 1];
-	if (!carry_is(memory) || !may_hand_over(fd))
-		return;
-	if (carry_in(memory, fds, (int)n - 1, life_attach) < 0)
-		return;
-	sys_call(SYS_close, memory, 0, 0, 0, 0, 0);
-	h->cmsg_len = CMSG_LEN((n - 1) * sizeof(int));
+	while (n > 1 && may_hand_over(fd) && obey(fds[n - 1], fds, (int)n - 1))
+		sys_call(SYS_close, fds[--n], 0, 0, 0, 0, 0);
+	h->cmsg_len = CMSG_LEN(n * sizeof(int));
 }
 
 /* As the kernel's put_cmsg() and scm_detach_fds() do it: what does not fit is cut, descriptors are closed. */

@@ -1,7 +1,9 @@
 /* Descriptors that travel over Unix sockets (SCM_RIGHTS), both ways.
  *
- * Out: a connection whose session this process holds is useless to a receiver that knows nothing of the session. So a message
- * that names one goes out as a copy that names one end of a socket pair instead, and the relay carries the session onward.
+ * Out: a connection whose session this process holds is useless to a receiver that knows nothing of the session. If whoever
+ * receives carries the shim, the session goes along in memory (conduit/carry.h, and for those that are not begun
+ * conduit/fresh.h). In every doubt the message goes out as a copy that names one end of a socket pair instead, and the relay
+ * carries the session onward.
  * In: what was known of the received numbers is stale; sessions that came along are adopted. */
 #ifndef FD_RIGHTS_H
 #define FD_RIGHTS_H
