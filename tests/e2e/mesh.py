@@ -179,6 +179,7 @@ class Mesh:
     @property
     def redis(self):
         if self._redis is None:
+            wait_until("Redis has its socket", lambda: os.path.exists(self.redis_path), 20)
             self._redis = Redis(self.redis_path)
         return self._redis
 
