@@ -155,8 +155,8 @@ static ssize_t send_message(struct conn *c, int fd, const struct msghdr *msg, in
 /* Of a message that does not go out on a connection of ours: does it take one along? */
 static inline bool sends_meshed(const struct msghdr *msg)
 {
-	return msg->msg_controllen && atomic_load_explicit(&conn_live, memory_order_relaxed) &&
-	       user_reads(msg->msg_control, msg->msg_controllen) && rights_meshed(msg);
+	return msg->msg_controllen && user_reads(msg->msg_control, msg->msg_controllen) &&
+	       rights_meshed(msg);
 }
 
 HOOK_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
