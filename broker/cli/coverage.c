@@ -124,10 +124,9 @@ static const struct {
 static enum outside of_target(enum target_fault f)
 {
 	static const enum outside table[TARGET_FAULTS] = {
-		[TARGET_STATIC] = OUTSIDE_STATIC,
-		[TARGET_MUSL] = OUTSIDE_MUSL,
-		[TARGET_FOREIGN] = OUTSIDE_FOREIGN,
-		[TARGET_SETUID] = OUTSIDE_SETUID,
+		[TARGET_STATIC] = OUTSIDE_STATIC,   [TARGET_MUSL] = OUTSIDE_MUSL,
+		[TARGET_FOREIGN] = OUTSIDE_FOREIGN, [TARGET_SETUID] = OUTSIDE_SETUID,
+		[TARGET_GO] = OUTSIDE_RAW,
 	};
 
 	return table[f] ? table[f] : OUTSIDE_NOT_LOADED;

@@ -13,6 +13,7 @@
 
 #define HEAD_MAX 512
 #define SEGMENTS_MAX 128
+#define NOTES_MAX 1024
 #define SCRIPTS_MAX 4 /* the kernel's own bound of interpreters of interpreters */
 
 #if defined(__x86_64__)
@@ -63,8 +64,31 @@ static bool gains_rights(int fd)
 	return getuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0;
 }
 
+/* Go's linker leaves a note of this owner in every program, which makes its system calls by itself even where it uses libc
+ * for names. Notes of one segment are padded to its alignment. */
+static bool is_go(int fd, const Elf64_Phdr *p)
+{
+	size_t align = p->p_align == 8 ? 8 : 4, at = 0, n;
+	char notes[NOTES_MAX];
+	ssize_t got;
+	Elf64_Nhdr note;
+
+	n = p->p_filesz < sizeof(notes) ? p->p_filesz : sizeof(notes);
+	got = pread(fd, notes, n, (off_t)p->p_offset);
+	while (got >= 0 && at + sizeof(note) + 4 <= (size_t)got) {
+		memcpy(&note, notes + at, sizeof(note));
+		at += sizeof(note);
+		if (note.n_namesz == 4 && memcmp(notes + at, "Go\0", 4) == 0)
+			return true;
+		at += (((size_t)note.n_namesz + align - 1) & ~(align - 1)) +
+		      (((size_t)note.n_descsz + align - 1) & ~(align - 1));
+	}
+	return false;
+}
+
 static enum target_fault check_segments(int fd, const Elf64_Ehdr *h)
 {
+	enum target_fault found = TARGET_STATIC;
 	char interpreter[256];
 	Elf64_Phdr p;
 
@@ -73,15 +97,17 @@ static enum target_fault check_segments(int fd, const Elf64_Ehdr *h)
 
 		if (pread(fd, &p, sizeof(p), (off_t)(h->e_phoff + i * sizeof(p))) != sizeof(p))
 			break;
+		if (p.p_type == PT_NOTE && is_go(fd, &p) && found == TARGET_OK)
+			return TARGET_GO;
 		if (p.p_type != PT_INTERP)
 			continue;
 		n = p.p_filesz < sizeof(interpreter) ? p.p_filesz : sizeof(interpreter) - 1;
 		if (pread(fd, interpreter, n, (off_t)p.p_offset) != (ssize_t)n)
 			break;
 		interpreter[n] = '\0';
-		return strstr(interpreter, "musl") ? TARGET_MUSL : TARGET_OK;
+		found = strstr(interpreter, "musl") ? TARGET_MUSL : TARGET_OK;
 	}
-	return TARGET_STATIC;
+	return found;
 }
 
 static enum target_fault check_elf(int fd, const char *head, size_t n)
@@ -139,6 +165,8 @@ const char *target_text(enum target_fault f)
 		[TARGET_FOREIGN] = "it is a 32-bit program or one of another machine",
 		[TARGET_SETUID] =
 			"it is setuid, setgid or has capabilities, so LD_PRELOAD is ignored for it",
+		[TARGET_GO] =
+			"it is written in Go, which makes its system calls past every library",
 	};
 
 	return (unsigned)f < TARGET_FAULTS ? texts[f] : "";

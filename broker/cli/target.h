@@ -12,6 +12,7 @@ enum target_fault {
 	TARGET_MUSL,
 	TARGET_FOREIGN, /* 32 bit, or of another machine */
 	TARGET_SETUID,  /* the kernel would drop LD_PRELOAD */
+	TARGET_GO,      /* loads it, and makes its system calls past it */
 	TARGET_FAULTS
 };
 /* Finds `program` as execvp does and looks whether it can be meshed; scripts are judged by their interpreter.
