@@ -1,6 +1,7 @@
 """Unmodified servers, each with a folder and a configuration of its own inside the mesh's folder."""
 import os
 import subprocess
+import textwrap
 
 from proc import wait_until
 
@@ -87,6 +88,20 @@ class Servers:
 
     def wait_registered(self, service, n=1):
         return self.mesh.wait_endpoints(service, n)
+
+
+def folder(path, mode=0o755):
+    os.mkdir(path)
+    os.chmod(path, mode)
+    return path
+
+
+def write(path, text, mode=0o644):
+    """A file with this text, less what all its lines are indented by; the path."""
+    with open(path, "w") as f:
+        f.write(textwrap.dedent(text))
+    os.chmod(path, mode)
+    return path
 
 
 def pattern(n, seed=1):
