@@ -11,7 +11,8 @@
 #define WEFT_ENV_LABELS "WEFT_LABELS"
 #define WEFT_ENV_LOG "WEFT_LOG"
 
-#define WEFT_ENV_EXEC "WEFT_EXEC" /* ours alone: what an exec hands over, "descriptor:inode" */
+#define WEFT_ENV_EXEC \
+	"WEFT_EXEC" /* ours alone: what an exec hands over, "descriptor:inode,listen" */
 
 #define WEFT_RUN_DIR "/run/weft"
 #define WEFT_SOCKET_NAME "weftd.sock"

@@ -64,14 +64,16 @@ static bool file_has_shim(void)
 	return list_has_shim(text, " \t\n:");
 }
 
-static bool environment_has_shim(char *const envp[])
+static enum target look_at_environment(char *const envp[], const char **why)
 {
 	static const char name[] = "LD_PRELOAD=";
 
-	for (; envp && *envp; envp++)
-		if (strncmp(*envp, name, sizeof(name) - 1) == 0)
-			return list_has_shim(*envp + sizeof(name) - 1, " :") || file_has_shim();
-	return file_has_shim();
+	for (; envp && *envp && strncmp(*envp, name, sizeof(name) - 1) != 0; envp++)
+		;
+	if ((envp && *envp && list_has_shim(*envp + sizeof(name) - 1, " :")) || file_has_shim())
+		return TARGET_MESHED;
+	*why = "LD_PRELOAD of its environment does not name the shim";
+	return envp && *envp ? TARGET_FOREIGN : TARGET_UNASKED;
 }
 
 /* Would the kernel raise rights, so that the loader forgets LD_PRELOAD? */
@@ -112,17 +114,17 @@ static const char *look_at_loader(long fd, const Elf64_Ehdr *h)
 	return "it is statically linked";
 }
 
-static const char *look_at_elf(long fd, const Elf64_Ehdr *h, char *const envp[])
+static enum target look_at_elf(long fd, const Elf64_Ehdr *h, char *const envp[], const char **why)
 {
 	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_machine != MACHINE)
-		return "it is for another machine";
-	if (h->e_phentsize != sizeof(Elf64_Phdr))
-		return "its file is damaged";
-	if (is_privileged(fd))
-		return "it runs with other rights";
-	if (!environment_has_shim(envp))
-		return "LD_PRELOAD of its environment does not name the shim";
-	return look_at_loader(fd, h);
+		*why = "it is for another machine";
+	else if (h->e_phentsize != sizeof(Elf64_Phdr))
+		*why = "its file is damaged";
+	else if (is_privileged(fd))
+		*why = "it runs with other rights";
+	else
+		*why = look_at_loader(fd, h);
+	return *why ? TARGET_FOREIGN : look_at_environment(envp, why);
 }
 
 /* "#! interpreter argument". False: there is none. */
@@ -171,8 +173,7 @@ static enum target look_once(long fd, int flags, char *const envp[], char line[S
 	if (n >= (long)sizeof(elf) && memcmp(line, ELFMAG, SELFMAG) == 0) {
 		memcpy(&elf, line, sizeof(elf));
 		line[0] = 0;
-		*why = look_at_elf(fd, &elf, envp);
-		return *why ? TARGET_FOREIGN : TARGET_MESHED;
+		return look_at_elf(fd, &elf, envp, why);
 	}
 	if (n > 2 && memcmp(line, "#!", 2) == 0)
 		return interpreter_of(line, (size_t)n) ? TARGET_MESHED : TARGET_NONE;

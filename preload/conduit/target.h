@@ -6,6 +6,7 @@
 enum target {
 	TARGET_NONE, /* the exec will fail: let the kernel say how */
 	TARGET_MESHED, /* dynamically linked against glibc, with the shim in its environment and allowed to load it */
+	TARGET_UNASKED, /* it could load the shim, but its environment has no LD_PRELOAD at all */
 	TARGET_FOREIGN, /* anything else, and every doubt */
 };
 
@@ -13,7 +14,7 @@ enum target {
 	(1           \
 	 << 30) /* with flags of execveat(2): text that names no interpreter is run by sh, as execvp() does */
 
-/* The file as execveat(2) would find it, scripts by their interpreter. *why: for a log line, where it is foreign. */
+/* The file as execveat(2) would find it, scripts by their interpreter. *why: for a log line, where it is not meshed. */
 enum target target_look(int dir, const char *path, int flags, char *const envp[], const char **why);
 
 #endif

@@ -14,13 +14,22 @@
 #include "conduit/target.h"
 #include "fd/life.h"
 #include "fd/outlet.h"
+#include "fd/vars.h"
 #include "sys/fds.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 #include "weft/env.h"
 
-/* Descriptors that lead to a connection and survive an exec. */
-static int survey(int *fds)
+#define LISTENS ",listen" /* in the variable: a program that goes on as itself has listeners */
+#define EXEC_SELF 1024    /* stacks may be small */
+
+bool exec_listens(int fd)
+{
+	return table_word(fd) == SLOT_LISTENER && mesh_accepts() != 0;
+}
+
+/* Descriptors that lead to a connection and survive an exec; *listener: one leads to a listener. */
+static int survey(int *fds, bool *listener)
 {
 	struct fds_walk w;
 	struct conn *c;
@@ -33,6 +42,8 @@ static int survey(int *fds)
 		c = carry_conn(fd);
 		if (c)
 			fds[n++] = fd;
+		else
+			*listener |= exec_listens(fd);
 		conn_put(c);
 	}
 	fds_end(&w);
@@ -162,9 +173,11 @@ size_t exec_room(const struct exec_plan *p, char *const envp[])
 {
 	size_t n = 2;
 
-	while (p->var[0] && envp && *envp++)
+	if (!p->var[0] && !p->vars)
+		return 1;
+	while (envp && *envp++)
 		n++;
-	return n;
+	return n + (p->vars ? VARS_MAX : 0);
 }
 
 int exec_name(struct exec_plan *p, int number)
@@ -173,38 +186,87 @@ int exec_name(struct exec_plan *p, int number)
 	int r = (int)sys_call(SYS_fstat, p->memfd, (long)&st, 0, 0, 0, 0);
 
 	if (!r)
-		snprintf(p->var, sizeof(p->var), WEFT_ENV_EXEC "=%d:%lu", number,
-			 (unsigned long)st.st_ino);
+		snprintf(p->var, sizeof(p->var), WEFT_ENV_EXEC "=%d:%lu%s", number,
+			 (unsigned long)st.st_ino, p->again ? LISTENS : "");
 	return r;
+}
+
+/* Is it the program that runs now, or the one that took its place on the disk? */
+static bool is_self(int dir, const char *path)
+{
+	static const char gone[] = " (deleted)";
+	char self[EXEC_SELF];
+	struct stat a, b;
+	long n;
+
+	if (sys_call(SYS_newfstatat, AT_FDCWD, (long)"/proc/self/exe", (long)&a, 0, 0, 0) == 0 &&
+	    sys_call(SYS_newfstatat, dir, (long)path, (long)&b, AT_EMPTY_PATH, 0, 0) == 0 &&
+	    a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		return true;
+	n = sys_call(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)self, sizeof(self) - 1,
+		     0, 0);
+	self[n > 0 ? n : 0] = 0;
+	n -= (long)sizeof(gone) - 1;
+	if (n > 0 && strcmp(self + n, gone) == 0)
+		self[n] = 0;
+	return strcmp(self, path) == 0;
 }
 
 void exec_plan_start(struct exec_plan *p)
 {
 	p->memfd = -1;
 	p->n_fds = p->n_swaps = 0;
+	p->vars = p->again = false;
 	p->var[0] = 0;
 	p->fds = NULL;
+}
+
+bool exec_matters(void)
+{
+	return atomic_load_explicit(&conn_live, memory_order_relaxed) ||
+	       atomic_load_explicit(&life_listened, memory_order_relaxed);
+}
+
+enum target exec_look(struct exec_plan *p, bool listener, int dir, const char *path, int flags,
+		      char *const envp[], const char **why)
+{
+	enum target t = target_look(dir, path, flags, envp, why);
+
+	if (listener && t == TARGET_UNASKED && vars_missing(envp, NULL)) {
+		p->vars = true;
+		t = TARGET_MESHED;
+	}
+	if (listener && t == TARGET_MESHED && is_self(dir, path)) {
+		p->again = true;
+		memcpy(p->var, WEFT_ENV_EXEC "=" LISTENS, sizeof(WEFT_ENV_EXEC "=" LISTENS));
+	}
+	if (listener && (t == TARGET_UNASKED || t == TARGET_FOREIGN))
+		log_error("%s inherits a listening socket of the mesh and will serve it without: "
+			  "%s",
+			  path, *why);
+	return t;
 }
 
 size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, char *const envp[])
 {
 	const char *why = NULL;
 	char file[PATH_MAX];
+	bool listener = false;
 	enum target target;
 	int i, n;
 
 	exec_plan_start(p);
-	if (!atomic_load_explicit(&conn_live, memory_order_relaxed) || !path)
+	if (!exec_matters() || !path)
 		return 1;
 	p->fds = pool_get();
 	p->lent = life_memory() == LIFE_LENT;
-	n = p->fds ? survey(p->fds) : 0;
-	if (n) {
+	n = p->fds ? survey(p->fds, &listener) : 0;
+	if (n || listener) {
 		path = exec_search(path, flags, file);
-		target = target_look(dir, path, flags, envp, &why);
+		target = exec_look(p, listener, dir, path, flags, envp, &why);
 		if (target == TARGET_MESHED)
 			hand_over(p, n, path);
-		for (i = 0; target == TARGET_FOREIGN && i < n; i++)
+		for (i = 0; target >= TARGET_UNASKED && i < n; i++)
 			if (exec_ready(p->fds[i], CARRY_OTHER) != 0)
 				turn_away(p, p->fds[i], path, why);
 	}
@@ -218,6 +280,7 @@ size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, cha
 void exec_undo(struct exec_plan *p)
 {
 	enum carry_to to = p->lent ? CARRY_CHILD : CARRY_SELF;
+	bool listener = false;
 	int saved = errno;
 
 	exec_close(p->memfd);
@@ -227,7 +290,7 @@ void exec_undo(struct exec_plan *p)
 	}
 	if (p->n_fds && !p->fds) {
 		p->fds = pool_get();
-		p->n_fds = p->fds ? survey(p->fds) : 0;
+		p->n_fds = p->fds ? survey(p->fds, &listener) : 0;
 	}
 	if (p->n_fds)
 		carry_stay(p->fds, p->n_fds, to);
@@ -240,17 +303,20 @@ char *const *exec_env(const struct exec_plan *p, char *const envp[], char **out)
 	static const char name[] = WEFT_ENV_EXEC "=";
 	char **at = out;
 
-	if (!p->var[0])
+	if (!p->var[0] && !p->vars)
 		return envp;
 	for (; envp && *envp; envp++)
 		if (strncmp(*envp, name, sizeof(name) - 1) != 0)
 			*at++ = *envp;
-	*at++ = (char *)(uintptr_t)p->var;
+	if (p->vars)
+		at += vars_missing(envp, at);
+	if (p->var[0])
+		*at++ = (char *)(uintptr_t)p->var;
 	*at = NULL;
 	return out;
 }
 
-/* "descriptor:inode", in decimal and nothing else. */
+/* "descriptor:inode", in decimal. */
 static int parse(const char *text, unsigned long *inode)
 {
 	char *end;
@@ -260,20 +326,15 @@ static int parse(const char *text, unsigned long *inode)
 		return -1;
 	text = end + 1;
 	*inode = strtoul(text, &end, 10);
-	return end == text || *end ? -1 : (int)fd;
+	return end == text ? -1 : (int)fd;
 }
 
-void exec_arrive(void)
+static void take_connections(const char *text)
 {
-	const char *text = secure_getenv(WEFT_ENV_EXEC);
 	unsigned long inode = 0;
 	struct stat st;
-	int fd, r;
+	int fd = parse(text, &inode), r;
 
-	if (!text)
-		return;
-	fd = parse(text, &inode);
-	unsetenv(WEFT_ENV_EXEC);
 	if (fd < 0 || sys_call(SYS_fstat, fd, (long)&st, 0, 0, 0, 0) < 0 || st.st_ino != inode) {
 		log_warn(WEFT_ENV_EXEC " names no descriptor that an exec handed over");
 		return;
@@ -282,4 +343,22 @@ void exec_arrive(void)
 	exec_close(fd);
 	if (r < 0)
 		log_warn("what the former program handed over cannot be read: %s", strerror(-r));
+}
+
+/* Listeners are known from here on, not only from the first accept(): that may be one of a worker with another uid. */
+void exec_arrive(void)
+{
+	const char *text = secure_getenv(WEFT_ENV_EXEC);
+	bool listens = text && strstr(text, LISTENS);
+	char copy[64];
+
+	if (!text)
+		return;
+	memcpy(copy, text, strnlen(text, sizeof(copy) - 1) + 1);
+	copy[sizeof(copy) - 1] = 0;
+	unsetenv(WEFT_ENV_EXEC);
+	if (copy[0] != LISTENS[0])
+		take_connections(copy);
+	if (listens)
+		life_inherit_listeners();
 }

@@ -15,22 +15,26 @@
 struct exec_plan {
 	int memfd; /* for the new program; -1: none */
 	bool lent; /* we run in our parent's memory */
+	bool vars; /* the new program is to have our variables */
 	int *fds;  /* carried; a block of the pool */
 	int n_fds;
 	struct exec_swap {
 		int fd, kept; /* the program's number, and where its own file is meanwhile */
 	} swap[EXEC_SWAPS];
 	int n_swaps;
-	char var[sizeof("WEFT_EXEC=:") + 32]; /* for the new program's environment; empty: none */
+	bool again; /* the new program is this one, and has its listeners */
+	char var[sizeof("WEFT_EXEC=:,listen") + 32]; /* for its environment; empty: none */
 };
 
 /* Prepares all that is to be inherited by a program that will be started with `envp`: named as for execveat(2), or, with
- * TARGET_SHELL in `flags`, to be looked for as execvp(3) does. Costs a load where the process has no meshed connection.
+ * TARGET_SHELL in `flags`, to be looked for as execvp(3) does. Costs two loads where the process has no meshed socket.
  * Returns how many pointers exec_env() may need. exec_undo() must follow if the exec fails. */
 size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, char *const envp[]);
 void exec_undo(struct exec_plan *p);
 
-/* Environment of the new program: envp itself, or, in `out`, with what was handed over. */
+/* Environment of the new program: envp itself, or, in `out`, with what was handed over. Where the program inherits a
+ * listener of the mesh and its environment was emptied (nginx does so at its binary upgrade), with our own variables too: it
+ * would serve the mesh in plaintext. */
 char *const *exec_env(const struct exec_plan *p, char *const envp[], char **out);
 
 /* In the new program, by its constructor: takes what came. */

@@ -5,12 +5,19 @@
 #include <limits.h>
 
 #include "conduit/carry.h"
+#include "conduit/target.h"
 #include "fd/exec.h"
 #include "sys/pool.h"
 
 #define EXEC_FDS ((int)(POOL_BLOCK / sizeof(int)))
 
 void exec_plan_start(struct exec_plan *p);
+bool exec_matters(void); /* is there any socket that must be looked for? */
+/* target_look(), for a program that inherits a listener or not: *p tells exec_env(). */
+enum target exec_look(struct exec_plan *p, bool listener, int dir, const char *path, int flags,
+		      char *const envp[], const char **why);
+/* Does the descriptor lead to a listener of the mesh? */
+bool exec_listens(int fd);
 /* Moves a descriptor of ours (F_DUPFD, F_DUPFD_CLOEXEC) out of the way of the program's own. */
 int exec_high(int fd, int cmd);
 void exec_close(int fd); /* -1: nothing */

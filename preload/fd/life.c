@@ -11,8 +11,11 @@
 #include "conduit/direct.h"
 #include "conduit/share.h"
 #include "fd/reg.h"
+#include "sys/fds.h"
 #include "sys/quiet.h"
 #include "sys/sys.h"
+
+_Atomic bool life_listened;
 
 static int pid;         /* whose memory this is */
 static bool *inherited; /* its page is empty in every child that copies the memory */
@@ -170,9 +173,10 @@ static enum slot make_listener(int fd)
 {
 	enum slot slot = is_tcp(fd) ? SLOT_LISTENER : SLOT_PASS;
 
-	if (slot == SLOT_LISTENER)
-		mesh_listen(
-			fd); /* whether it is in force is asked anew at each accept: modes change */
+	if (slot == SLOT_LISTENER) {
+		life_listened = true;
+		mesh_listen(fd); /* in force or not is asked anew at each accept: modes change */
+	}
 	life_born(fd, slot);
 	if (slot == SLOT_PASS && table_slot(fd))
 		atomic_store_explicit(table_slot(fd), SLOT_PASS, memory_order_release);
@@ -190,6 +194,18 @@ int life_listen(int fd, int backlog)
 		make_listener(fd);
 	errno = saved;
 	return r;
+}
+
+void life_inherit_listeners(void)
+{
+	struct fds_walk w;
+	int fd;
+
+	fds_start(&w);
+	while ((fd = fds_next(&w)) >= 0)
+		if (option(fd, SO_ACCEPTCONN) == 1 && is_tcp(fd))
+			make_listener(fd);
+	fds_end(&w);
 }
 
 int life_accepted(int listener, uintptr_t word, int fd)

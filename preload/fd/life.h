@@ -9,6 +9,8 @@
 /* Once, by the constructor. `attached` is called whenever a descriptor is attached to a connection. */
 void life_start(void (*attached)(void));
 
+extern _Atomic bool life_listened; /* the process has, or had, a TCP listener */
+
 enum life_memory {
 	LIFE_OWN,  /* of this process: its descriptors are those of the table */
 	LIFE_LENT, /* a child of vfork runs in its parent's memory */
@@ -29,6 +31,8 @@ struct conn *life_adopt(int fd);
 void life_attach(int fd, struct conn *c);
 
 int life_listen(int fd, int backlog);
+/* Those that a former program of this process left: as if listen() were called now. */
+void life_inherit_listeners(void);
 /* What accept() returned for a listener that had this word before the call; fd, or -errno after which it is closed. */
 int life_accepted(int listener, uintptr_t word, int fd);
 /* Another process gave us `fd`: by a Unix socket, pidfd_getfd(2), or over exec. May ask weftd. */

@@ -64,7 +64,7 @@ static bool is_inherited(int fd, const struct action *a, int n)
 	return stays || copied;
 }
 
-static int survey(int *fds, const struct action *a, int n_actions)
+static int survey(int *fds, const struct action *a, int n_actions, bool *listener)
 {
 	struct fds_walk w;
 	struct conn *c;
@@ -75,6 +75,8 @@ static int survey(int *fds, const struct action *a, int n_actions)
 		c = carry_conn(fd);
 		if (c && is_inherited(fd, a, n_actions))
 			fds[n++] = fd;
+		else if (!c && exec_listens(fd))
+			*listener |= is_inherited(fd, a, n_actions);
 		conn_put(c);
 	}
 	fds_end(&w);
@@ -104,16 +106,24 @@ static struct action *put(struct spawn_plan *p, int tag, int fd, int to)
 	return a;
 }
 
+/* All numbers of one connection get the same. */
 static void turn_away(struct spawn_plan *p, int fd, const char *program, const char *why)
 {
-	int with = outlet_open(fd, program, why);
+	uint64_t cookie = conn_cookie(fd);
+	int i, k = p->n_outlets, with;
 
-	if (with >= 0 && p->n_outlets < EXEC_SWAPS) {
+	for (i = 0; i < k && (p->outlet[i].cookie != cookie || p->outlet[i].with < 0); i++)
+		;
+	with = i < k ? p->outlet[i].with : outlet_open(fd, program, why);
+	if (with >= 0 && k < EXEC_SWAPS) {
 		put(p, ACT_DUP2, with, fd);
-		p->outlets[p->n_outlets++] = with;
+		p->outlet[k].fd = fd;
+		p->outlet[k].with = i < k ? -1 : with;
+		p->outlet[k].cookie = cookie;
+		p->n_outlets++;
 	} else {
-		exec_close(with);
 		put(p, ACT_CLOSE, fd, 0);
+		exec_close(i < k ? -1 : with);
 	}
 }
 
@@ -166,7 +176,7 @@ static void close_replaced(struct spawn_plan *p, const struct action *a, int n)
 	int i, k, fd;
 
 	for (i = 0; i < p->n_outlets; i++) {
-		fd = ((struct action *)p->array)[i].to;
+		fd = p->outlet[i].fd;
 		for (k = 0; k < n && !(a[k].tag == ACT_DUP2 && a[k].to == fd); k++)
 			;
 		if (k == n && sys_call(SYS_fcntl, fd, F_GETFD, 0, 0, 0, 0) & FD_CLOEXEC)
@@ -180,13 +190,14 @@ static int plan(struct spawn_plan *p, const char *path, int flags, const struct 
 	char file[PATH_MAX];
 	const char *why = NULL;
 	enum target target;
-	int fds = survey(p->exec.fds, a, n);
+	bool listener = false;
+	int fds = survey(p->exec.fds, a, n, &listener);
 
-	if (!fds)
+	if (!fds && !listener)
 		return 0;
 	path = exec_search(path, flags, file);
-	target = target_look(AT_FDCWD, path, flags, envp, &why);
-	if (target == TARGET_NONE)
+	target = exec_look(&p->exec, listener, AT_FDCWD, path, flags, envp, &why);
+	if (target == TARGET_NONE || !fds)
 		return 0;
 	if (path[0] != '/' && (has(a, n, ACT_CHDIR) || has(a, n, ACT_FCHDIR)))
 		why = "its file actions change the folder first";
@@ -214,7 +225,7 @@ int spawn_begin(struct spawn_plan *p, const char *path, int flags,
 	p->n_outlets = 0;
 	p->array = NULL;
 	*room = 1;
-	if (!atomic_load_explicit(&conn_live, memory_order_relaxed) || !path)
+	if (!exec_matters() || !path)
 		return 0;
 	a = actions_of(actions, &n);
 	if (n && !layout_is_known()) {
@@ -250,7 +261,7 @@ void spawn_end(struct spawn_plan *p, int pid)
 	exec_close(e->memfd);
 	exec_close(p->shown);
 	while (p->n_outlets > 0)
-		exec_close(p->outlets[--p->n_outlets]);
+		exec_close(p->outlet[--p->n_outlets].with);
 	pool_put(p->array);
 	pool_put(e->fds);
 	errno = saved;
@@ -261,10 +272,10 @@ bool spawn_matters(void)
 	int *fds = NULL;
 	bool any = false;
 
-	if (!atomic_load_explicit(&conn_live, memory_order_relaxed))
+	if (!exec_matters())
 		return false;
 	fds = pool_get();
-	any = !fds || survey(fds, NULL, 0);
+	any = !fds || survey(fds, NULL, 0, &any) || any;
 	pool_put(fds);
 	return any;
 }

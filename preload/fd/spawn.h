@@ -4,13 +4,18 @@
 #define FD_SPAWN_H
 
 #include <spawn.h>
+#include <stdint.h>
 
 #include "fd/exec.h"
 
 struct spawn_plan {
-	struct exec_plan exec;              /* memfd, what is carried, the variable */
-	int shown;                          /* number that the new program has the memfd under */
-	int outlets[EXEC_SWAPS], n_outlets; /* that it gets in the place of a socket */
+	struct exec_plan exec; /* memfd, what is carried, the variable */
+	int shown;             /* number that the new program has the memfd under */
+	struct {
+		int fd, with; /* what it gets in the place of a socket; -1: the same as before */
+		uint64_t cookie;
+	} outlet[EXEC_SWAPS];
+	int n_outlets;
 	posix_spawn_file_actions_t actions; /* ours, then the caller's */
 	void *array; /* of the actions; a block of the pool. NULL: the caller's alone will do */
 };

@@ -4,6 +4,7 @@
 #include "control/control.h"
 #include "fd/exec.h"
 #include "fd/life.h"
+#include "fd/vars.h"
 #include "hook/stdio.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
@@ -28,7 +29,8 @@ __attribute__((constructor)) static void start(void)
 	control_start();                        /* names can be asked */
 	stdio_start();
 	life_start(stdio_patch); /* fork is seen */
-	exec_arrive();           /* what the former program left is ours */
+	vars_start();
+	exec_arrive(); /* what the former program left is ours */
 	/* Handlers run in reverse order, and that of ld.so, which runs all destructors, is registered after this. An
 	 * atexit() handler would belong to this library and run with its destructors, before those of others. */
 	on_exit(end, NULL);
