@@ -28,7 +28,7 @@ CORE := $(call obj,$(call src,preload/base preload/policy))
 SHIM := $(call obj,$(call src,preload/sys preload/telemetry preload/identity preload/tls preload/control \
 	preload/conduit preload/fd))
 HOOK := $(call obj,$(call src,preload/hook))
-BROKER_ROOMS := store compile registry ca relay session health telemetry admin
+BROKER_ROOMS := store compile registry ca relay session health telemetry admin dns
 BROKER := $(call obj,$(call src,$(BROKER_ROOMS:%=broker/%)))
 TRACE := $(call obj,$(call src,preload/trace) preload/sys/compat.c)
 CLI := $(call obj,$(call src,broker/cli))
@@ -36,7 +36,7 @@ CLI := $(call obj,$(call src,broker/cli))
 # Before glibc 2.34 these held what preload/sys/compat.c binds; since then they are empty, and part of it still.
 SHIM_LDFLAGS := -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0
 SHIM_LIBS := -l:libssl.a -l:libcrypto.a -l:libmsgpackc.a
-BROKER_LIBS := -lev -lhiredis -lmsgpackc -lssl -lcrypto -ljansson -lmicrohttpd
+BROKER_LIBS := -lev -lhiredis -lmsgpackc -lssl -lcrypto -ljansson -lmicrohttpd -lresolv
 
 .PHONY: all unit programs bench-programs install clean
 all: $(BUILD)/libweft.so $(BUILD)/libwefttrace.so $(BUILD)/weftd $(BUILD)/weft $(BUILD)/weft-keys.5 $(BUILD)/weft-hooks.7

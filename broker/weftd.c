@@ -15,6 +15,7 @@
 
 #include "admin/admin.h"
 #include "ca/ca.h"
+#include "dns/server.h"
 #include "registry/registry.h"
 #include "relay/keeper.h"
 #include "relay/relay.h"
@@ -31,6 +32,7 @@ enum option_id {
 	OPT_PASSWORD_FILE,
 	OPT_SOCKET,
 	OPT_ADMIN,
+	OPT_DNS,
 	OPT_STATE_DIR,
 	OPT_ADVERTISE,
 	OPT_TRUST_DOMAIN,
@@ -62,6 +64,8 @@ static const struct option_row {
 			 "Unix socket for guests; default /run/weft/weftd.sock, else "
 			 "$XDG_RUNTIME_DIR/weft/weftd.sock" },
 	[OPT_ADMIN] = { "admin", "ADDR:PORT|unix:PATH|off", ADMIN_DEFAULT, "read-only admin page" },
+	[OPT_DNS] = { "dns", "ADDR:PORT", "",
+		      "answer DNS for mesh names on this loopback address; default: off" },
 	[OPT_STATE_DIR] = { "state-dir", "DIR", "",
 			    "default /var/lib/weft, else $XDG_STATE_HOME/weft, else "
 			    "~/.local/state/weft" },
@@ -100,6 +104,7 @@ struct weftd {
 	struct keeper *keeper;
 	struct session *session;
 	struct admin *admin;
+	struct dns *dns;
 	struct ev_signal term, interrupt;
 };
 
@@ -350,11 +355,15 @@ static int start(struct weftd *d)
 		return failed(d->o.socket, e,
 			      e == -EADDRINUSE ? "another weftd answers there" : "");
 	e = admin_start(d->loop, d->o.text[OPT_ADMIN], d->registry, &d->admin, &why);
-	return e < 0 ? failed("admin page", e, why) : 0;
+	if (e < 0)
+		return failed("admin page", e, why);
+	e = dns_start(d->loop, d->o.text[OPT_DNS], d->registry, &d->dns, &why);
+	return e < 0 ? failed(d->o.text[OPT_DNS], e, why) : 0;
 }
 
 static void stop(struct weftd *d)
 {
+	dns_stop(d->dns);
 	admin_stop(d->admin);
 	if (d->session)
 		registry_withdraw(d->registry);

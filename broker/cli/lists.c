@@ -7,9 +7,17 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/columns.h"
+#include "weft/env.h"
 #include "weft/ident.h"
 
-static const struct cli_option options[] = { CLI_ADMIN, CLI_OUTPUT };
+static bool hosts;
+/* The first is of endpoints alone. */
+static const struct cli_option options[] = {
+	{ "hosts", 0, CLI_FLAG, NULL,
+	  "as lines for /etc/hosts: the names and their virtual addresses", &hosts },
+	CLI_ADMIN,
+	CLI_OUTPUT,
+};
 
 static const char *str(const json_t *o, const char *field)
 {
@@ -23,9 +31,10 @@ static long long num(const json_t *o, const char *field)
 	return json_integer_value(json_object_get(o, field));
 }
 
-static const char *operand(const struct cli_command *self, int argc, char **argv)
+static const char *operand(const struct cli_command *self, size_t skip, int argc, char **argv)
 {
-	int at = cli_parse(self, options, sizeof(options) / sizeof(options[0]), argc, argv);
+	int at = cli_parse(self, options + skip, sizeof(options) / sizeof(options[0]) - skip, argc,
+			   argv);
 
 	if (at + 1 < argc)
 		cli_usage_error(self, "%s takes one operand at most", self->name);
@@ -81,6 +90,11 @@ static bool of_service(const json_t *o, const char *service)
 	return strcmp(str(o, "service"), service) == 0;
 }
 
+static bool of_name(const json_t *o, const char *service)
+{
+	return strcmp(str(o, "name"), service) == 0;
+}
+
 static bool of_pid(const json_t *o, const char *pid)
 {
 	return num(o, "pid") == atoll(pid);
@@ -109,10 +123,46 @@ static void print_endpoints(const json_t *list)
 	columns_print(c, stdout);
 }
 
+/* "orders.default" is also "orders"; names of other namespaces are not bare for everybody. Whether a dotted name is one of
+ * the mesh's own is seen by its canonical form. */
+static void print_host(const char *address, const char *name, const char *td)
+{
+	char full[WEFT_SERVICE_MAX + WEFT_HOST_MAX + 8], same[WEFT_SERVICE_MAX + 1];
+	const char *dot = strchr(name, '.');
+	bool ours;
+
+	snprintf(full, sizeof(full), "%s.svc.%s", name, td);
+	ours = name_canonical(same, full, "", td) == 0 && strcmp(same, name) == 0;
+	printf("%s\t", address);
+	if (ours)
+		printf("%s ", full);
+	printf("%s", name);
+	if (ours && dot && strcmp(dot + 1, WEFT_NAMESPACE_DEFAULT) == 0)
+		printf(" %.*s", (int)(dot - name), name);
+	putchar('\n');
+}
+
+static void print_hosts(const json_t *services)
+{
+	char why[CLIENT_WHY];
+	json_t *status = NULL, *s;
+	size_t i;
+
+	client_get(cli_admin, "/status", &status, why);
+	json_array_foreach(services, i, s)
+	{
+		if (*str(s, "vip4"))
+			print_host(str(s, "vip4"), str(s, "name"), str(status, "trustDomain"));
+		if (*str(s, "vip6"))
+			print_host(str(s, "vip6"), str(s, "name"), str(status, "trustDomain"));
+	}
+	json_decref(status);
+}
+
 int cli_endpoints(const struct cli_command *self, int argc, char **argv)
 {
-	const char *wanted = operand(self, argc, argv);
-	json_t *list = fetch("endpoints");
+	const char *wanted = operand(self, 0, argc, argv);
+	json_t *list = fetch(hosts ? "services" : "endpoints");
 	char service[WEFT_SERVICE_MAX + 1];
 	bool found;
 
@@ -120,9 +170,13 @@ int cli_endpoints(const struct cli_command *self, int argc, char **argv)
 		return CLI_FAILED;
 	if (wanted)
 		canonical(wanted, service);
-	filter(list, of_service, wanted ? service : NULL);
+	filter(list, hosts ? of_name : of_service, wanted ? service : NULL);
 	found = !wanted || json_array_size(list);
-	if (cli_json)
+	if (hosts && cli_json)
+		print_json("services", list);
+	else if (hosts)
+		print_hosts(list);
+	else if (cli_json)
 		print_json("endpoints", list);
 	else if (json_array_size(list))
 		print_endpoints(list);
@@ -163,7 +217,7 @@ static void print_identities(const json_t *list)
 
 int cli_identity(const struct cli_command *self, int argc, char **argv)
 {
-	const char *wanted = operand(self, argc, argv);
+	const char *wanted = operand(self, 1, argc, argv);
 	bool pid = wanted && *wanted && strspn(wanted, "0123456789") == strlen(wanted), found;
 	json_t *list = fetch("identities");
 	char service[WEFT_SERVICE_MAX + 1];
