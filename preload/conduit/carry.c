@@ -45,9 +45,9 @@ static void wait_step(struct conn *c, int fd)
 		conn_expire_all();
 }
 
-static int settle(struct conn *c, int fd)
+static int settle(struct conn *c, int fd, int64_t ms)
 {
-	int64_t until = clock_now_ms() + WEFT_HANDSHAKE_MS;
+	int64_t until = clock_now_ms() + ms;
 
 	conn_speaks_first(c);
 	while (conn_step(c, fd) == -EAGAIN && clock_now_ms() < until)
@@ -59,9 +59,20 @@ static int settle(struct conn *c, int fd)
 	case CONN_PLAIN:
 	case CONN_CLOSED:
 		return 0;
-	default:
+	case CONN_FAILED:
 		return -ECONNRESET;
+	default:
+		return -ETIMEDOUT;
 	}
+}
+
+int carry_settle(int fd, int64_t ms)
+{
+	struct conn *c = carry_conn(fd);
+	int r = c ? settle(c, fd, ms) : 0;
+
+	conn_put(c);
+	return r;
 }
 
 uint64_t carry_ipc_ns(void)
@@ -150,7 +161,7 @@ static int may_attach(struct conn *c)
 int carry_ready(int fd, enum carry_to to)
 {
 	struct conn *c = carry_conn(fd);
-	int r = c ? settle(c, fd) : 0;
+	int r = c ? settle(c, fd, WEFT_HANDSHAKE_MS) : 0;
 
 	if (r == 1) {
 		r = to == CARRY_SELF ? may_attach(c) : share_now(c);

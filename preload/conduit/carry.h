@@ -23,8 +23,12 @@ enum carry_to {
 	CARRY_SELF, /* the program that this process is about to execute in its own place */
 };
 
-/* Brings the connection behind `fd` to where it can be carried: waits for its handshake, WEFT_HANDSHAKE_MS at most, and
- * shares its session where others go on with it. 1: it can; 0: it is no connection, or a plain one; -ECONNRESET: it has
+/* Takes the steps of its handshake, if one is in progress, for `ms` at most. 1: it is open; 0: it is no connection, or a
+ * plain one; -ECONNRESET: it has failed; -ETIMEDOUT. */
+int carry_settle(int fd, int64_t ms);
+
+/* Brings the connection behind `fd` to where it can be carried: settles it within WEFT_HANDSHAKE_MS, and shares its session
+ * where others go on with it. 1: it can; 0: it is no connection, or a plain one; -ECONNRESET: it has
  * failed; -ENOTSUP: there is no memory that another program could attach to; -errno. */
 int carry_ready(int fd, enum carry_to to);
 

@@ -61,9 +61,9 @@ static bool holder_lives(const struct holder *h)
 
 static struct holder *find(struct holders *h, int pid)
 {
-	unsigned i, n = h->n < HOLDERS_MAX ? h->n : HOLDERS_MAX;
+	unsigned i;
 
-	for (i = n; i-- > 0;)
+	for (i = h->n; i-- > 0;)
 		if (h->v[i].pid == pid)
 			return &h->v[i];
 	return NULL;
@@ -71,8 +71,10 @@ static struct holder *find(struct holders *h, int pid)
 
 static void drop(struct holders *h, struct holder *x)
 {
-	if (x && h->n <= HOLDERS_MAX)
+	if (x)
 		*x = h->v[--h->n];
+	else if (h->more)
+		h->more--;
 }
 
 static void add(struct holders *h, struct holder x)
@@ -83,8 +85,9 @@ static void add(struct holders *h, struct holder x)
 		if (!holder_lives(&h->v[i]))
 			drop(h, &h->v[i]);
 	if (h->n < HOLDERS_MAX)
-		h->v[h->n] = x;
-	h->n++;
+		h->v[h->n++] = x;
+	else
+		h->more++;
 }
 
 void holders_expect(struct holders *h, int64_t ms)
@@ -112,7 +115,7 @@ static void enter(struct holders *h, struct holder x, bool claims)
 		old = find(h, EXPECTED);
 	if (old)
 		*old = x;
-	else
+	else if (!claims || !h->more) /* else it is one of those */
 		add(h, x);
 	lock_drop(&h->lock);
 }
@@ -169,7 +172,7 @@ bool holders_only_self(struct holders *h)
 	unsigned i;
 
 	lock_take(&h->lock);
-	if (h->n > HOLDERS_MAX)
+	if (h->more)
 		only = false;
 	for (i = 0; only && i < h->n; i++)
 		if (h->v[i].pid != me && holder_lives(&h->v[i]))

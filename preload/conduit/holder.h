@@ -19,7 +19,8 @@ struct holder {
 /* Zero is empty. The calls take the lock. */
 struct holders {
 	struct lock lock;
-	unsigned n; /* more than HOLDERS_MAX: nobody is ever the last */
+	unsigned n;
+	unsigned more; /* that found no room; while there are such, nobody is the last */
 	struct holder v[HOLDERS_MAX];
 };
 

@@ -15,13 +15,15 @@
 #include "fd/life.h"
 #include "fd/outlet.h"
 #include "fd/vars.h"
+#include "sys/clock.h"
 #include "sys/fds.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 #include "weft/env.h"
 
 #define LISTENS ",listen" /* in the variable: a program that goes on as itself has listeners */
-#define EXEC_SELF 1024    /* stacks may be small */
+#define EXEC_PATIENCE_MS 1000
+#define EXEC_SELF 1024 /* stacks may be small */
 
 bool exec_listens(int fd)
 {
@@ -97,27 +99,37 @@ static int outlet_of(const struct exec_plan *p, int fd)
 	return -ENOENT;
 }
 
-static void turn_away(struct exec_plan *p, int fd, const char *program, const char *why)
+static void turn_away(struct exec_plan *p, int fd, int error, const char *program, const char *why)
 {
 	int with = outlet_of(p, fd);
 
-	swap(p, fd, with == -ENOENT ? outlet_open(fd, program, why) : with);
+	swap(p, fd, with == -ENOENT ? exec_outlet(fd, error, program, why) : with);
 }
 
-int exec_ready(int fd, enum carry_to to)
+int exec_ready(struct exec_plan *p, int fd, enum carry_to to, bool told)
 {
 	struct conn *c = life_memory() == LIFE_COPY ? carry_conn(fd) : NULL;
 	bool copy = c && !c->share;
+	int64_t began = clock_now_ms();
+	int r;
 
 	conn_put(c);
-	return copy ? -ENOTSUP : carry_ready(fd, to);
+	if (copy)
+		return -ENOTSUP;
+	r = carry_settle(fd, told ? WEFT_HANDSHAKE_MS : p->patience_ms);
+	if (!told)
+		p->patience_ms -= clock_now_ms() - began;
+	return r == 1 ? carry_ready(fd, to) : r;
 }
 
-const char *exec_reason(int r)
+int exec_outlet(int fd, int error, const char *program, const char *why)
 {
-	return r == -ECONNRESET ? "it has failed"
-	       : r == -ENOTSUP  ? "its session cannot be shared with that program"
-				: strerror(-r);
+	if (error == -ECONNRESET || error == -ETIMEDOUT) /* told already, or never begun */
+		return outlet_ended();
+	return outlet_open(fd, program,
+			   error == -ENOTSUP ? "its session cannot be shared with that program"
+			   : error < 0       ? strerror(-error)
+					     : why);
 }
 
 static void hand_over(struct exec_plan *p, int n, const char *program)
@@ -126,11 +138,11 @@ static void hand_over(struct exec_plan *p, int n, const char *program)
 	int i, r;
 
 	for (i = 0; i < n; i++) {
-		r = exec_ready(p->fds[i], to);
+		r = exec_ready(p, p->fds[i], to, p->fds[i] <= 2);
 		if (r == 1)
 			p->fds[p->n_fds++] = p->fds[i];
 		else if (r < 0)
-			turn_away(p, p->fds[i], program, exec_reason(r));
+			turn_away(p, p->fds[i], r, program, NULL);
 	}
 	if (!p->n_fds)
 		return;
@@ -144,7 +156,7 @@ static void hand_over(struct exec_plan *p, int n, const char *program)
 		carry_stay(p->fds, p->n_fds, to);
 	}
 	for (i = 0; i < p->n_fds; i++)
-		turn_away(p, p->fds[i], program, exec_reason(r));
+		turn_away(p, p->fds[i], r, program, NULL);
 	p->n_fds = 0;
 }
 
@@ -217,6 +229,7 @@ void exec_plan_start(struct exec_plan *p)
 	p->memfd = -1;
 	p->n_fds = p->n_swaps = 0;
 	p->vars = p->again = false;
+	p->patience_ms = EXEC_PATIENCE_MS;
 	p->var[0] = 0;
 	p->fds = NULL;
 }
@@ -253,7 +266,7 @@ size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, cha
 	char file[PATH_MAX];
 	bool listener = false;
 	enum target target;
-	int i, n;
+	int i, n, r;
 
 	exec_plan_start(p);
 	if (!exec_matters() || !path)
@@ -266,9 +279,11 @@ size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, cha
 		target = exec_look(p, listener, dir, path, flags, envp, &why);
 		if (target == TARGET_MESHED)
 			hand_over(p, n, path);
-		for (i = 0; target >= TARGET_UNASKED && i < n; i++)
-			if (exec_ready(p->fds[i], CARRY_OTHER) != 0)
-				turn_away(p, p->fds[i], path, why);
+		for (i = 0; target >= TARGET_UNASKED && i < n; i++) {
+			r = exec_ready(p, p->fds[i], CARRY_OTHER, p->fds[i] <= 2);
+			if (r)
+				turn_away(p, p->fds[i], r, path, why);
+		}
 	}
 	if (!p->n_fds || p->lent) { /* what a child of vfork leaves behind is its parent's */
 		pool_put(p->fds);

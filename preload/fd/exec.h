@@ -8,15 +8,17 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define EXEC_SWAPS \
 	16 /* descriptors that are replaced; what is beyond is closed for the new program */
 
 struct exec_plan {
-	int memfd; /* for the new program; -1: none */
-	bool lent; /* we run in our parent's memory */
-	bool vars; /* the new program is to have our variables */
-	int *fds;  /* carried; a block of the pool */
+	int memfd;           /* for the new program; -1: none */
+	bool lent;           /* we run in our parent's memory */
+	bool vars;           /* the new program is to have our variables */
+	int64_t patience_ms; /* for handshakes of connections that the program may not even know of */
+	int *fds;            /* carried; a block of the pool */
 	int n_fds;
 	struct exec_swap {
 		int fd, kept; /* the program's number, and where its own file is meanwhile */

@@ -26,9 +26,10 @@ int exec_name(struct exec_plan *p, int number);
 size_t exec_room(const struct exec_plan *p, char *const envp[]);
 /* The file that will be executed: itself, or, with TARGET_SHELL, what execvp() would find, in `file`. */
 const char *exec_search(const char *name, int flags, char file[PATH_MAX]);
-/* carry_ready(), but -ENOTSUP in a child of raw clone for its copy of a session that the parent goes on with. */
-int exec_ready(int fd, enum carry_to to);
-/* Why a connection cannot be carried; from carry_ready() and the like. */
-const char *exec_reason(int error);
+/* carry_ready(), but in a child of raw clone -ENOTSUP for its copy of a session that the parent goes on with, and -ETIMEDOUT
+ * for a handshake that takes its time, unless the program is `told` of the descriptor. */
+int exec_ready(struct exec_plan *p, int fd, enum carry_to to, bool told);
+/* What a program gets that cannot have it because of `error`, or, 0, because of `why`. */
+int exec_outlet(int fd, int error, const char *program, const char *why);
 
 #endif

@@ -8,7 +8,7 @@
 #include "sys/sys.h"
 #include "telemetry/log.h"
 
-static int ended(void)
+int outlet_ended(void)
 {
 	int sv[2];
 	int r = (int)sys_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, (long)sv, 0,
@@ -32,5 +32,5 @@ int outlet_open(int fd, const char *program, const char *why)
 		  "%s",
 		  program, c && c->server ? "from" : "to", c && c->peer ? c->peer : "?", fd, why);
 	conn_put(c);
-	return ended();
+	return outlet_ended();
 }

@@ -48,20 +48,28 @@ static bool layout_is_known(void)
 	return known == 1;
 }
 
+/* Is a copy made of it? */
+static bool is_copied(int fd, const struct action *a, int n)
+{
+	while (n-- > 0)
+		if (a[n].tag == ACT_DUP2 && a[n].fd == fd)
+			return true;
+	return false;
+}
+
 /* Would the program get this descriptor, or a copy of it? */
 static bool is_inherited(int fd, const struct action *a, int n)
 {
-	bool stays = !(sys_call(SYS_fcntl, fd, F_GETFD, 0, 0, 0, 0) & FD_CLOEXEC), copied = false;
+	bool stays = !(sys_call(SYS_fcntl, fd, F_GETFD, 0, 0, 0, 0) & FD_CLOEXEC);
 
-	for (; n-- > 0; a++) {
-		if (a->tag == ACT_DUP2 && a->fd == fd)
-			stays = a->to == fd ? true : stays, copied = true;
-		else if ((a->tag == ACT_DUP2 && a->to == fd) ||
-			 ((a->tag == ACT_CLOSE || a->tag == ACT_OPEN) && a->fd == fd) ||
-			 (a->tag == ACT_CLOSEFROM && a->fd <= fd))
+	if (is_copied(fd, a, n))
+		return true;
+	for (; n-- > 0; a++)
+		if ((a->tag == ACT_DUP2 && a->to == fd) ||
+		    ((a->tag == ACT_CLOSE || a->tag == ACT_OPEN) && a->fd == fd) ||
+		    (a->tag == ACT_CLOSEFROM && a->fd <= fd))
 			stays = false;
-	}
-	return stays || copied;
+	return stays;
 }
 
 static int survey(int *fds, const struct action *a, int n_actions, bool *listener)
@@ -107,14 +115,14 @@ static struct action *put(struct spawn_plan *p, int tag, int fd, int to)
 }
 
 /* All numbers of one connection get the same. */
-static void turn_away(struct spawn_plan *p, int fd, const char *program, const char *why)
+static void turn_away(struct spawn_plan *p, int fd, int error, const char *program, const char *why)
 {
 	uint64_t cookie = conn_cookie(fd);
 	int i, k = p->n_outlets, with;
 
 	for (i = 0; i < k && (p->outlet[i].cookie != cookie || p->outlet[i].with < 0); i++)
 		;
-	with = i < k ? p->outlet[i].with : outlet_open(fd, program, why);
+	with = i < k ? p->outlet[i].with : exec_outlet(fd, error, program, why);
 	if (with >= 0 && k < EXEC_SWAPS) {
 		put(p, ACT_DUP2, with, fd);
 		p->outlet[k].fd = fd;
@@ -144,17 +152,18 @@ static int show_memfd(struct spawn_plan *p, int memfd)
 }
 
 /* `why`: the program cannot have any of them. */
-static void hand_over(struct spawn_plan *p, int n, const char *program, const char *why)
+static void hand_over(struct spawn_plan *p, int n, const struct action *a, int n_actions,
+		      const char *program, const char *why)
 {
 	struct exec_plan *e = &p->exec;
 	int i, r;
 
 	for (i = 0; i < n; i++) {
-		r = exec_ready(e->fds[i], CARRY_OTHER);
+		r = exec_ready(e, e->fds[i], CARRY_OTHER, is_copied(e->fds[i], a, n_actions));
 		if (r == 1 && !why)
 			e->fds[e->n_fds++] = e->fds[i];
 		else if (r)
-			turn_away(p, e->fds[i], program, r < 0 ? exec_reason(r) : why);
+			turn_away(p, e->fds[i], r, program, why);
 	}
 	if (!e->n_fds)
 		return;
@@ -166,7 +175,7 @@ static void hand_over(struct spawn_plan *p, int n, const char *program, const ch
 		carry_revoke(e->fds, e->n_fds);
 	}
 	for (i = 0; i < e->n_fds; i++)
-		turn_away(p, e->fds[i], program, exec_reason(r));
+		turn_away(p, e->fds[i], r, program, NULL);
 	e->n_fds = 0;
 }
 
@@ -206,7 +215,7 @@ static int plan(struct spawn_plan *p, const char *path, int flags, const struct 
 	p->array = pool_get();
 	if (!p->array || n + fds > ACTIONS_MAX - 2 * EXEC_SWAPS)
 		return ENOMEM;
-	hand_over(p, fds, path, why);
+	hand_over(p, fds, a, n, path, why);
 	if (n)
 		memcpy((struct action *)p->array + p->actions.__used, a, (size_t)n * sizeof(*a));
 	p->actions.__used += n;
@@ -269,13 +278,13 @@ void spawn_end(struct spawn_plan *p, int pid)
 
 bool spawn_matters(void)
 {
-	int *fds = NULL;
-	bool any = false;
+	bool any, listener = false;
+	int *fds;
 
-	if (!exec_matters())
+	if (!atomic_load_explicit(&conn_live, memory_order_relaxed))
 		return false;
 	fds = pool_get();
-	any = !fds || survey(fds, NULL, 0, &any) || any;
+	any = !fds || survey(fds, NULL, 0, &listener);
 	pool_put(fds);
 	return any;
 }

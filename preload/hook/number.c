@@ -45,6 +45,8 @@ static long descriptor_call(long number, const long *a)
 #ifdef SYS_dup2
 		CALL(dup2, dup2(INT(0), INT(1)))
 #endif
+		CALL(execve, execve(PTR(0), PTR(1), PTR(2)))
+		CALL(execveat, execveat(INT(0), PTR(1), PTR(2), PTR(3), INT(4)))
 	case SYS_fcntl:
 		if (INT(1) == F_DUPFD || INT(1) == F_DUPFD_CLOEXEC)
 			return fcntl(INT(0), INT(1), PTR(2));

@@ -3,6 +3,7 @@
 #include "probe.h"
 
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 extern char **environ;
 static const char *self;
@@ -93,6 +94,11 @@ static void form_execveat(char **argv)
 	execveat(AT_FDCWD, self, argv, environ, 0);
 }
 
+static void form_number(char **argv)
+{
+	syscall(SYS_execve, self, argv, environ);
+}
+
 static void form_script(char **argv)
 {
 	char line[512], path[] = "/tmp/weft-script-XXXXXX";
@@ -120,7 +126,7 @@ static const struct {
 	{ "execve", form_execve },   { "execv", form_execv },     { "execvp", form_execvp },
 	{ "execvpe", form_execvpe }, { "execl", form_execl },     { "execlp", form_execlp },
 	{ "execle", form_execle },   { "fexecve", form_fexecve }, { "execveat", form_execveat },
-	{ "script", form_script },   { "tries", form_tries },
+	{ "number", form_number },   { "script", form_script },   { "tries", form_tries },
 };
 
 /* The child answers, the parent talks on, on both its ends. */
