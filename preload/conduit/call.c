@@ -50,16 +50,17 @@ void call_begin(struct call *k, struct conn *c)
 	call_begin_all(k, &k->one, c != NULL);
 }
 
-void call_end(struct call *k)
+/* Left in between, the references would be given back twice, or never. */
+void call_leave(struct call *k)
 {
 	size_t i;
 
-	if (!k->n)
-		return;
+	quiet_data_hold();
 	innermost = k->outer;
 	leave_pop(&k->leave);
 	for (i = 0; i < k->n; i++)
 		conn_put(k->v[i]);
+	quiet_data_let();
 }
 
 unsigned call_depth(const struct conn *c)

@@ -24,7 +24,12 @@ struct call {
 void call_begin(struct call *k, struct conn *c);
 /* The same on many, whose array outlives the call. */
 void call_begin_all(struct call *k, struct conn *const *v, size_t n);
-void call_end(struct call *k);
+void call_leave(struct call *k);
+static inline void call_end(struct call *k)
+{
+	if (k->n)
+		call_leave(k);
+}
 /* How many calls the calling thread is in on `c`. */
 unsigned call_depth(const struct conn *c);
 

@@ -338,17 +338,17 @@ static void leave_lock(void *arg)
 
 static bool filter(struct epoll_event *ev)
 {
+	struct call call __attribute__((cleanup(call_end)));
 	struct reg copy = { 0 };
-	struct conn *c;
 	bool ours;
 
+	call.n = 0;
 	if (ev->data.u64 >> 48 != REG_MARK)
 		return true;
-	c = look_up(ev->data.u64, &copy, &ours);
-	if (!c)
-		return !ours;
-	CALL_ON(call, c);
-	return pass_event(c, &copy, ev);
+	quiet_data_hold();
+	call_begin(&call, look_up(ev->data.u64, &copy, &ours));
+	quiet_data_let();
+	return call.one ? pass_event(call.one, &copy, ev) : !ours;
 }
 
 int reg_filter(struct epoll_event *ev, int n)

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "sys/quiet.h"
 #include "sys/sys.h"
 
 slot_word table_first[TABLE_CHUNK];
@@ -18,6 +19,14 @@ struct conn *table_conn_of(int fd, uintptr_t word)
 		return NULL;
 	}
 	return c;
+}
+
+struct conn *table_call_of(struct call *k, int fd, uintptr_t word)
+{
+	quiet_data_hold();
+	call_begin(k, table_conn_of(fd, word));
+	quiet_data_let();
+	return k->one;
 }
 
 static slot_word *chunk_new(int fd)

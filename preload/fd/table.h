@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "conduit/conn.h"
+#include "conduit/call.h"
 
 #define TABLE_CHUNK 1024u
 #define TABLE_CHUNKS 4096u /* 4 Mi descriptors: more than fs.nr_open allows by default */
@@ -54,6 +54,21 @@ static inline struct conn *table_conn(int fd)
 
 	return __builtin_expect(word > SLOT_MAX, 0) ? table_conn_of(fd, word) : NULL;
 }
+
+/* Begins a call on the connection behind `fd`, or NULL. */
+struct conn *table_call_of(struct call *k, int fd, uintptr_t word);
+static inline struct conn *table_call(struct call *k, int fd)
+{
+	uintptr_t word = table_word(fd);
+
+	k->n = 0;
+	return __builtin_expect(word > SLOT_MAX, 0) ? table_call_of(k, fd, word) : NULL;
+}
+
+/* Declares `c`, and the call on it that ends with the block. */
+#define TABLE_CALL(c, fd)                                        \
+	struct call c##_call __attribute__((cleanup(call_end))); \
+	struct conn *c = table_call(&c##_call, fd)
 
 /* Stores a word (for a connection, with its reference) and returns what was there. 0 and no change if the table cannot
  * grow: *ok tells. */

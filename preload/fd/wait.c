@@ -13,6 +13,7 @@
 #include "sys/clock.h"
 #include "sys/leave.h"
 #include "sys/pool.h"
+#include "sys/quiet.h"
 #include "sys/ready.h"
 #include "sys/sys.h"
 
@@ -137,9 +138,11 @@ static int set_open(struct wait_set *s, struct pollfd *fds, nfds_t n)
 		s->conn = s->room.p;
 		s->kernel = (struct pollfd *)(s->conn + n);
 	}
+	quiet_data_hold();
 	for (i = 0; i < n; i++)
 		s->conn[i] = table_conn(fds[i].fd);
 	call_begin_all(&s->call, s->conn, n);
+	quiet_data_let();
 	return 0;
 }
 
@@ -156,8 +159,10 @@ static struct conn *set_conn(struct wait_set *s, nfds_t i)
 	struct conn *had = s->conn[i];
 
 	if (had && table_word(s->fds[i].fd) != (uintptr_t)had) {
+		quiet_data_hold();
 		s->conn[i] = table_conn(s->fds[i].fd);
 		conn_put(had);
+		quiet_data_let();
 	}
 	return s->conn[i];
 }

@@ -114,16 +114,8 @@ HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 				 : (int)hook_result(r, saved);
 }
 
-static ssize_t unread_conn(struct conn *c, int fd)
-{
-	CALL_ON(call, c);
-
-	return direct_unread(c, fd);
-}
-
 HOOK_EXPORT int ioctl(int fd, unsigned long req, ...)
 {
-	struct conn *c = NULL;
 	int saved = errno;
 	ssize_t r = CONDUIT_PASS;
 	va_list ap;
@@ -132,10 +124,10 @@ HOOK_EXPORT int ioctl(int fd, unsigned long req, ...)
 	va_start(ap, req);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	if (req == FIONREAD && !hook_passes(fd) && user_writes(arg, sizeof(int)))
-		c = table_conn(fd);
+	TABLE_CALL(c,
+		   req == FIONREAD && !hook_passes(fd) && user_writes(arg, sizeof(int)) ? fd : -1);
 	if (c)
-		r = unread_conn(c, fd);
+		r = direct_unread(c, fd);
 	if (r == -ENOTSOCK || r == -EBADF) {
 		life_lost(fd, c);
 		r = CONDUIT_PASS;

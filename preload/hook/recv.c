@@ -28,7 +28,6 @@ static ssize_t recv_one(struct conn *c, int fd, void *buf, size_t n, int flags)
 {
 	struct vector v;
 	ssize_t r = flags & MSG_TRUNC ? 0 : vector_one(&v, buf, n, true);
-	CALL_ON(call, c);
 
 	if (!r)
 		r = flags & MSG_TRUNC ? recv_discard(c, fd, n, flags)
@@ -38,7 +37,7 @@ static ssize_t recv_one(struct conn *c, int fd, void *buf, size_t n, int flags)
 
 HOOK_MESHED ssize_t read_meshed(int fd, void *buf, size_t n)
 {
-	struct conn *c = n ? table_conn(fd) : NULL; /* read(2) of nothing never waits */
+	TABLE_CALL(c, n ? fd : -1); /* read(2) of nothing never waits */
 	int saved = errno;
 	ssize_t r;
 
@@ -56,7 +55,7 @@ HOOK_ALIAS(ssize_t, __read, (int fd, void *buf, size_t n), read);
 
 HOOK_MESHED ssize_t recv_meshed(int fd, void *buf, size_t n, int flags)
 {
-	struct conn *c = table_conn(fd);
+	TABLE_CALL(c, fd);
 	int saved = errno;
 	ssize_t r;
 
@@ -73,7 +72,7 @@ HOOK_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
 HOOK_MESHED ssize_t recvfrom_meshed(int fd, void *buf, size_t n, int flags, struct sockaddr *addr,
 				    socklen_t *len)
 {
-	struct conn *c = table_conn(fd);
+	TABLE_CALL(c, fd);
 	int saved = errno;
 	ssize_t r;
 
@@ -119,7 +118,6 @@ static ssize_t recv_vector(struct conn *c, int fd, const struct iovec *iov, int 
 	struct vector v;
 	ssize_t r = vector_many(&v, iov, n, true);
 	int i = 0;
-	CALL_ON(call, c);
 
 	while (!r && i < n && !iov[i].iov_len)
 		i++;
@@ -130,7 +128,7 @@ static ssize_t recv_vector(struct conn *c, int fd, const struct iovec *iov, int 
 
 HOOK_MESHED ssize_t readv_meshed(int fd, const struct iovec *iov, int n)
 {
-	struct conn *c = table_conn(fd);
+	TABLE_CALL(c, fd);
 	int saved = errno;
 	ssize_t r;
 
@@ -147,16 +145,14 @@ HOOK_EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 /* On a stream the position is -1; others are ESPIPE, which the real call says. */
 HOOK_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
 {
-	struct conn *c = off == -1 ? table_conn(fd) : NULL;
+	TABLE_CALL(c, off == -1 ? fd : -1);
 	int saved = errno;
 	ssize_t r;
 
 	if (!c)
 		return sys.preadv2(fd, iov, n, off, flags);
-	if (flags & ~HOOK_RWF) {
-		conn_put(c);
+	if (flags & ~HOOK_RWF)
 		return hook_result(-EOPNOTSUPP, saved);
-	}
 	r = recv_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0);
 	return r == CONDUIT_PASS ? sys.preadv2(fd, iov, n, off, flags) : hook_result(r, saved);
 }
@@ -191,14 +187,12 @@ static ssize_t recv_message(struct conn *c, int fd, struct msghdr *msg, int flag
 
 HOOK_MESHED ssize_t recvmsg_meshed(int fd, struct msghdr *msg, int flags)
 {
-	struct conn *c = table_conn(fd);
+	TABLE_CALL(c, fd);
 	int saved = errno;
 	ssize_t r = CONDUIT_PASS;
 
-	if (c) {
-		CALL_ON(call, c);
+	if (c)
 		r = recv_message(c, fd, msg, flags);
-	}
 	return r == CONDUIT_PASS ? sys.recvmsg(fd, msg, flags) : hook_result(r, saved);
 }
 
@@ -250,7 +244,6 @@ static int recvmmsg_unix(int fd, struct mmsghdr *v, unsigned n, int flags, struc
 
 static int recv_messages(struct conn *c, int fd, struct mmsghdr *v, unsigned n, int flags)
 {
-	CALL_ON(call, c);
 	unsigned i;
 	ssize_t r = 0;
 
@@ -267,7 +260,7 @@ static int recv_messages(struct conn *c, int fd, struct mmsghdr *v, unsigned n, 
 
 HOOK_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)
 {
-	struct conn *c = table_conn(fd);
+	TABLE_CALL(c, fd);
 	int saved = errno, r;
 
 	if (!c && n && user_writes(v, sizeof(*v)) && v->msg_hdr.msg_controllen &&

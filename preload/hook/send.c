@@ -19,14 +19,13 @@ static ssize_t send_one(struct conn *c, int fd, const void *buf, size_t n, int f
 {
 	struct vector v;
 	ssize_t r = vector_one(&v, buf, n, false);
-	CALL_ON(call, c);
 
 	return r ? r : vector_send(c, fd, &v, flags);
 }
 
 HOOK_MESHED ssize_t write_meshed(int fd, const void *buf, size_t n)
 {
-	struct conn *c = table_conn(fd);
+	TABLE_CALL(c, fd);
 	int saved = errno;
 	ssize_t r;
 
@@ -44,7 +43,7 @@ HOOK_ALIAS(ssize_t, __write, (int fd, const void *buf, size_t n), write);
 
 HOOK_MESHED ssize_t send_meshed(int fd, const void *buf, size_t n, int flags)
 {
-	struct conn *c = table_conn(fd);
+	TABLE_CALL(c, fd);
 	int saved = errno;
 	ssize_t r;
 
@@ -82,7 +81,7 @@ HOOK_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags,
 {
 	int saved = errno;
 	ssize_t r = send_address(fd, addr, len, flags);
-	struct conn *c = r ? NULL : table_conn(fd);
+	TABLE_CALL(c, r ? -1 : fd);
 
 	if (c)
 		r = send_one(c, fd, buf, n, flags & ~MSG_FASTOPEN);
@@ -98,14 +97,13 @@ static ssize_t send_vector(struct conn *c, int fd, const struct iovec *iov, int 
 {
 	struct vector v;
 	ssize_t r = vector_many(&v, iov, n, false);
-	CALL_ON(call, c);
 
 	return r ? r : vector_send(c, fd, &v, flags);
 }
 
 HOOK_MESHED ssize_t writev_meshed(int fd, const struct iovec *iov, int n)
 {
-	struct conn *c = table_conn(fd);
+	TABLE_CALL(c, fd);
 	int saved = errno;
 	ssize_t r;
 
@@ -121,16 +119,14 @@ HOOK_EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 
 HOOK_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
 {
-	struct conn *c = off == -1 ? table_conn(fd) : NULL;
+	TABLE_CALL(c, off == -1 ? fd : -1);
 	int saved = errno;
 	ssize_t r;
 
 	if (!c)
 		return sys.pwritev2(fd, iov, n, off, flags);
-	if (flags & ~HOOK_RWF) {
-		conn_put(c);
+	if (flags & ~HOOK_RWF)
 		return hook_result(-EOPNOTSUPP, saved);
-	}
 	r = send_vector(c, fd, iov, n, flags & RWF_NOWAIT ? MSG_DONTWAIT : 0);
 	return r == CONDUIT_PASS ? sys.pwritev2(fd, iov, n, off, flags) : hook_result(r, saved);
 }
@@ -149,6 +145,7 @@ static ssize_t send_message(struct conn *c, int fd, const struct msghdr *msg, in
 		return -EFAULT;
 	r = msg->msg_iovlen > IOV_MAX ? -EMSGSIZE
 				      : vector_many(&v, msg->msg_iov, (int)msg->msg_iovlen, false);
+
 	return r ? r : vector_send(c, fd, &v, flags);
 }
 
@@ -162,15 +159,13 @@ static inline bool sends_meshed(const struct msghdr *msg)
 HOOK_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	int saved = errno;
-	ssize_t r = CONDUIT_PASS;
-	struct conn *c;
+	ssize_t r;
 
 	if (!user_reads(msg, sizeof(*msg)))
 		return sys.sendmsg(fd, msg, flags);
 	r = send_address(fd, msg->msg_name, msg->msg_namelen, flags);
-	c = r ? NULL : table_conn(fd);
+	TABLE_CALL(c, r ? -1 : fd);
 	if (c) {
-		CALL_ON(call, c);
 		r = send_message(c, fd, msg, flags & ~MSG_FASTOPEN);
 	} else if (r == CONDUIT_PASS && sends_meshed(msg)) {
 		r = rights_send(fd, msg, flags);
@@ -199,7 +194,6 @@ static int sendmmsg_rights(int fd, struct mmsghdr *v, unsigned n, int flags)
 
 static int send_messages(struct conn *c, int fd, struct mmsghdr *v, unsigned n, int flags)
 {
-	CALL_ON(call, c);
 	unsigned i;
 	ssize_t r = 0;
 
@@ -215,7 +209,7 @@ static int send_messages(struct conn *c, int fd, struct mmsghdr *v, unsigned n, 
 
 HOOK_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 {
-	struct conn *c = table_conn(fd);
+	TABLE_CALL(c, fd);
 	int saved = errno, r;
 	unsigned i;
 
@@ -274,12 +268,11 @@ static ssize_t send_file(struct conn *c, int out, int in, off64_t *off, size_t n
 
 HOOK_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t n)
 {
-	struct conn *c = table_conn(out);
+	TABLE_CALL(c, out);
 	int saved = errno;
 	ssize_t r = CONDUIT_PASS;
 
 	if (c) {
-		CALL_ON(call, c);
 		if (off && !user_writes(off, sizeof(*off)))
 			r = -EFAULT;
 		else
@@ -296,16 +289,14 @@ HOOK_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t n)
 static ssize_t splice_meshed(int in, const off64_t *off_in, int out, const off64_t *off_out,
 			     size_t n, unsigned flags)
 {
-	struct conn *const end[2] = { table_conn(in), table_conn(out) };
-	struct call call __attribute__((cleanup(call_end)));
+	TABLE_CALL(from, in);
+	TABLE_CALL(to, out);
 
-	call_begin_all(&call, end, 2);
-	if (!end[0] && !end[1])
+	if (!from && !to)
 		return CONDUIT_PASS;
-	if (flags & ~SPLICE_FLAGS || (end[0] && off_in) || (end[1] && off_out))
+	if (flags & ~SPLICE_FLAGS || (from && off_in) || (to && off_out))
 		return -EINVAL;
-	return end[0] ? splice_from(end[0], in, out, n, flags)
-		      : splice_to(end[1], in, out, n, flags);
+	return from ? splice_from(from, in, out, n, flags) : splice_to(to, in, out, n, flags);
 }
 
 HOOK_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t n,

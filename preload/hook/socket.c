@@ -126,17 +126,10 @@ HOOK_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 
 HOOK_ALIAS(int, __connect, (int fd, const struct sockaddr *addr, socklen_t len), connect);
 
-static int shutdown_conn(struct conn *c, int fd, int how)
-{
-	CALL_ON(call, c);
-
-	return direct_shutdown(c, fd, how);
-}
-
 HOOK_EXPORT int shutdown(int fd, int how)
 {
-	struct conn *c = table_conn(fd);
+	TABLE_CALL(c, fd);
 	int saved = errno;
 
-	return c ? (int)hook_result(shutdown_conn(c, fd, how), saved) : sys.shutdown(fd, how);
+	return c ? (int)hook_result(direct_shutdown(c, fd, how), saved) : sys.shutdown(fd, how);
 }

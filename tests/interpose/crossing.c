@@ -15,6 +15,7 @@ struct wait {
 	long r;
 	int err;
 	_Atomic bool done;
+	_Atomic pid_t tid;
 };
 
 static char got[64];
@@ -70,6 +71,7 @@ static void *run(void *arg)
 	struct wait *w = arg;
 
 	memset(got, 0, sizeof(got));
+	w->tid = gettid();
 	errno = 0;
 	w->r = w->call();
 	w->err = errno;
@@ -82,8 +84,11 @@ static pthread_t begin(struct wait *w)
 	pthread_t t;
 
 	w->done = false;
+	w->tid = 0;
 	MUST(pthread_create(&t, NULL, run, w) == 0);
-	sleep_ms(40);
+	while (!w->tid)
+		sleep_ms(1);
+	until_asleep(w->tid);
 	MUST(!w->done);
 	return t;
 }

@@ -92,6 +92,24 @@ static inline void sleep_ms(int ms)
 	nanosleep(&t, NULL);
 }
 
+/* Waits until the thread sleeps, and goes on sleeping: in the call that it was to make. */
+static inline void until_asleep(pid_t tid)
+{
+	char path[64], line[256];
+	int in_a_row = 0;
+	int64_t end = now_ms() + PROBE_WAIT_MS;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)tid);
+	while (in_a_row < 4) {
+		FILE *f = fopen(path, "r");
+
+		MUST(f && fgets(line, sizeof(line), f) && now_ms() < end);
+		MUST(fclose(f) == 0);
+		in_a_row = strstr(line, ") S ") ? in_a_row + 1 : 0;
+		sleep_ms(8);
+	}
+}
+
 /* Waits for `events`; dies after PROBE_WAIT_MS. Returns revents. */
 static inline int wait_for(int fd, short events)
 {
