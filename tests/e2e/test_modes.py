@@ -104,3 +104,28 @@ def test_a_mode_is_in_force_within_a_second(strict, servers):
         wait_until(f"{mode} is in force", lambda: speaks_plain(nginx.port) == plain, 3)
         assert time.monotonic() - began < 1.0, mode
         time.sleep(0.3)
+
+
+def test_a_process_that_may_only_observe(strict, servers):
+    """WEFT_MODE=observe is a ceiling: announced as not encrypting from the first moment, and everybody is served."""
+    nginx = servers(strict).nginx("orders", env={"WEFT_MODE": "observe"})
+    assert [e["tls"] for e in strict.wait_endpoints("orders", 1)] == [False]
+    assert strict.curl("http://orders/who").text == "nginx\n"
+    assert speaks_plain(nginx.port)
+    other = servers(strict).nginx("stock")
+    assert not speaks_plain(other.port)
+    r = strict.curl(f"http://127.0.0.1:{other.port}/who", env={"WEFT_MODE": "observe"})
+    assert r.code != 0  # no byte is touched: a STRICT server refuses it as it would without the library
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_a_server_that_does_not_enforce_takes_mesh_clients(strict, servers, mode):
+    """What a client does that has not heard of the change: weftd is gone, and its last good answer says TLS."""
+    nginx = servers(strict).nginx("orders")
+    strict.apply("DestinationRule", "orders", {"host": "orders", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}})
+    change(strict, "WorkloadGroup", mode)
+    wait_until(f"{mode} is in force", lambda: speaks_plain(nginx.port))
+    for _ in range(3):
+        assert strict.curl("http://orders/who").text == "nginx\n"
+    totals = {p["service"]: p["totals"] for p in strict.weft_json("status", "--coverage")["processes"] if p["pid"]}
+    assert totals["orders.default"]["admitted"] == 3

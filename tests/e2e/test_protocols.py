@@ -22,6 +22,33 @@ while True:
     threading.Thread(target=serve, args=(s.accept()[0], os.environ["KIND"])).start()
 """
 
+# The same in event loops, where nobody waits in a call of the socket itself.
+SPEAKER_ASYNCIO = """
+import asyncio, os
+first, last, kind = b"220 hello\\r\\n", b"bye\\r\\n", os.environ["KIND"]
+async def serve(r, w):
+    if kind != "answers":
+        w.write(first)
+        await w.drain()
+    if kind != "greets":
+        w.write(await r.read(100) + last)
+    await w.drain()
+    w.close()
+async def main():
+    async with await asyncio.start_server(serve, "127.0.0.1", int(os.environ["PORT"])) as s:
+        await s.serve_forever()
+asyncio.run(main())
+"""
+SPEAKER_NODE = """
+const kind = process.env.KIND;
+require("net").createServer((c) => {
+    c.on("error", () => 0);
+    if (kind !== "answers") c.write("220 hello\\r\\n");
+    if (kind === "greets") c.end();
+    else c.once("data", (d) => c.end(d + "bye\\r\\n"));
+}).listen(process.env.PORT, "127.0.0.1");
+"""
+
 # One conversation after the other; prints the median of the milliseconds to the first byte, and what was heard.
 TALKER = """
 import socket, statistics, sys, time
@@ -41,9 +68,13 @@ print(round(statistics.median(took) * 1000, 2), heard)
 """
 
 
-def speaker(mesh, kind):
+SPEAKERS = {"threads": ["/usr/bin/python3", "-c", SPEAKER], "asyncio": ["/usr/bin/python3", "-c", SPEAKER_ASYNCIO],
+            "node": ["node", "-e", SPEAKER_NODE]}
+
+
+def speaker(mesh, kind, how="threads"):
     port = mesh.port()
-    p = mesh.popen(["/usr/bin/python3", "-c", SPEAKER], service=kind, env={"PORT": port, "KIND": kind})
+    p = mesh.popen(SPEAKERS[how], service=kind, env={"PORT": port, "KIND": kind})
     mesh.wait_listening(port, p)
     mesh.wait_name(kind)
     return port
@@ -59,10 +90,11 @@ def talk(mesh, host, port, kind, shim=True, n=5):
 SAID = {"greets": "{b'220 hello\\r\\n'}", "answers": "{b'ehlo bye\\r\\n'}", "both": "{b'220 hello\\r\\nehlo bye\\r\\n'}"}
 
 
+@pytest.mark.parametrize("how", list(SPEAKERS))
 @pytest.mark.parametrize("kind", ["greets", "answers", "both"])
-def test_whoever_speaks_first(mesh, kind):
+def test_whoever_speaks_first(mesh, kind, how):
     """PERMISSIVE: with a mesh client nobody waits for the other to show what it is; a client without the shim is served too."""
-    port = speaker(mesh, kind)
+    port = speaker(mesh, kind, how)
     ms, heard = talk(mesh, kind, port, kind)
     assert heard == SAID[kind] and ms < 50, (ms, heard)
     ms, heard = talk(mesh, "127.0.0.1", port, kind, shim=False)
