@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 
+#include "conduit/conn.h"
 #include "sys/clock.h"
 #include "sys/ready.h"
 #include "sys/sys.h"
@@ -58,6 +59,7 @@ int block_wait_once(int fd, short events, int64_t deadline_ms)
 
 	if (left < 0)
 		return -ETIMEDOUT;
+	conn_push();
 	r = sys.ppoll(&p, 1, deadline_ms == INT64_MAX ? NULL : &t, NULL);
 	r = r < 0 ? -errno : r;
 	if (r == -EINVAL)

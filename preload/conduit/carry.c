@@ -297,6 +297,7 @@ static int carry(const int *fds, int n, enum carry_to to)
 
 int carry_out(const int *fds, int n)
 {
+	conn_push();
 	return carry(fds, n, CARRY_OTHER);
 }
 

@@ -314,6 +314,19 @@ void conn_speaks_first(struct conn *c)
 	c->sniff_ms = clock_now_ms() + (c->lenient && !settling ? 0 : c->sniff_for_ms);
 }
 
+void conn_push_all(void)
+{
+	struct conn *c;
+
+	if (!atomic_exchange(&session_holds, false))
+		return;
+	conn_list_lock();
+	for (c = list.all; c; c = c->next)
+		if (conn_state(c) == CONN_OPEN && c->session->tx_held)
+			session_push(c->session, &c->aead, conn_fd(c, c->fd), MSG_MORE);
+	conn_list_unlock();
+}
+
 void conn_list_lock(void)
 {
 	quiet_hold();

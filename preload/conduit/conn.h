@@ -68,6 +68,7 @@ struct conn {
 	bool leaving;  /* carry_exec() does */
 	bool visited;  /* carry.c's own */
 	int app_nodelay; /* TCP_NODELAY as the program has it; on the socket it is on from the handshake on */
+	bool app_cork;  /* TCP_CORK likewise: on the socket it is off */
 	bool shook;     /* a handshake has begun: options of the socket are ours */
 	bool told;      /* connect() has reported success */
 	bool given;     /* fresh_given() */
@@ -145,6 +146,14 @@ void conn_expire_all(void);
 
 /* The program wants to write first on an accepted connection that is still being looked at. */
 void conn_speaks_first(struct conn *c);
+
+/* Sends what sessions hold back for more (session_holds). Before anything that may wait. */
+void conn_push_all(void);
+static inline void conn_push(void)
+{
+	if (__builtin_expect(atomic_load_explicit(&session_holds, memory_order_relaxed), 0))
+		conn_push_all();
+}
 
 /* Held while the list of connections must not change: around fork, and in walks. */
 void conn_list_lock(void);

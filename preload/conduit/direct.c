@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -125,6 +126,7 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 
 	if (flags & (MSG_OOB | MSG_ERRQUEUE))
 		return flags & MSG_OOB ? -EINVAL : CONDUIT_PASS;
+	conn_push();
 	for (;;) {
 		fd = conn_fd(c, fd);
 		r = enter(c, fd, flags, false);
@@ -176,6 +178,8 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 
 	if (flags & MSG_OOB)
 		return -EOPNOTSUPP;
+	if (c->app_cork)
+		flags |= MSG_MORE;
 	for (;;) {
 		fd = conn_fd(c, fd);
 		r = enter(c, fd, flags, true);
@@ -197,6 +201,14 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 		}
 	}
 	return done ? (ssize_t)done : r;
+}
+
+void direct_push(struct conn *c, int fd)
+{
+	int off = 0;
+
+	session_push(c->session, &c->aead, fd, 0);
+	sys_call(SYS_setsockopt, conn_fd(c, fd), IPPROTO_TCP, TCP_CORK, (long)&off, sizeof(off), 0);
 }
 
 int direct_shutdown(struct conn *c, int fd, int how)

@@ -28,6 +28,18 @@ static int set_nodelay(int fd)
 	return was;
 }
 
+/* A cork is in the session from now on, where it joins what would be records of their own. */
+static bool take_cork(int fd)
+{
+	int was = 0, off = 0;
+	socklen_t len = sizeof(was);
+
+	sys_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_CORK, (long)&was, (long)&len, 0);
+	if (was)
+		sys_call(SYS_setsockopt, fd, IPPROTO_TCP, TCP_CORK, (long)&off, sizeof(off), 0);
+	return was;
+}
+
 static void begin(struct conn *c, int fd, struct handshake *h)
 {
 	if (!h) {
@@ -35,8 +47,10 @@ static void begin(struct conn *c, int fd, struct handshake *h)
 		return;
 	}
 	c->handshake = h;
-	if (!c->shook)
+	if (!c->shook) {
 		c->app_nodelay = set_nodelay(fd);
+		c->app_cork = take_cork(fd);
+	}
 	c->shook = true;
 	c->deadline_ms = clock_now_ms() + WEFT_HANDSHAKE_MS;
 	c->wants = handshake_wants(h);

@@ -73,6 +73,8 @@ HOOK_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *le
 		r = answer_int(val, len, c->app_lowat ? c->app_lowat : 1);
 	} else if (level == IPPROTO_TCP && name == TCP_NODELAY && c->shook) {
 		r = answer_int(val, len, c->app_nodelay);
+	} else if (level == IPPROTO_TCP && name == TCP_CORK && c->shook) {
+		r = answer_int(val, len, c->app_cork);
 	} else if (level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE && c->shook) {
 		r = -ENOPROTOOPT; /* pages of the socket's own bytes */
 	}
@@ -89,6 +91,26 @@ static bool is_of_the_wire(int level, int name)
 	return level == SOL_SOCKET && (name == SO_ZEROCOPY || name == SO_PEEK_OFF);
 }
 
+/* Options that are the program's own in the shim. 0; CONDUIT_PASS; -errno. */
+static int set_own(struct conn *c, int fd, int level, int name, int v)
+{
+	if (is_of_the_wire(level, name))
+		return name == SO_PEEK_OFF ? -EOPNOTSUPP : -ENOPROTOOPT;
+	if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
+		c->app_lowat = v < 0 ? INT_MAX : v ? v : 1; /* the socket's is the session's */
+		return 0;
+	}
+	if (level != IPPROTO_TCP || !c->shook || (name != TCP_NODELAY && name != TCP_CORK))
+		return CONDUIT_PASS;
+	if (name == TCP_NODELAY)
+		c->app_nodelay = v != 0;
+	else
+		c->app_cork = v != 0;
+	if ((name == TCP_NODELAY) == (v != 0)) /* either sends what is held back: tcp(7) */
+		direct_push(c, fd);
+	return 0;
+}
+
 HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 {
 	struct conn *c = life_conn(fd);
@@ -97,17 +119,7 @@ HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 	if (c && conn_state(c) != CONN_PLAIN && len >= sizeof(v) && (int)len > 0 &&
 	    user_reads(val, sizeof(v))) {
 		memcpy(&v, val, sizeof(v));
-		if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
-			c->app_lowat = v < 0 ? INT_MAX
-				       : v   ? v
-					     : 1; /* the socket's is the session's */
-			r = 0;
-		} else if (level == IPPROTO_TCP && name == TCP_NODELAY && c->shook) {
-			c->app_nodelay = v != 0;
-			r = 0;
-		} else if (is_of_the_wire(level, name)) {
-			r = name == SO_PEEK_OFF ? -EOPNOTSUPP : -ENOPROTOOPT;
-		}
+		r = set_own(c, fd, level, name, v);
 	}
 	conn_put(c);
 	return r == CONDUIT_PASS ? sys.setsockopt(fd, level, name, val, len)

@@ -40,7 +40,10 @@ HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	uintptr_t word =
 		table_word(fd); /* when accept() returns, the number may be another file's */
-	int saved = errno, got = sys.accept(fd, addr, len);
+	int saved = errno, got;
+
+	conn_push();
+	got = sys.accept(fd, addr, len);
 
 	return got < 0 ? got : (int)hook_result(life_accepted(fd, word, got), saved);
 }
@@ -48,7 +51,10 @@ HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 HOOK_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
 	uintptr_t word = table_word(fd);
-	int saved = errno, got = sys.accept4(fd, addr, len, flags);
+	int saved = errno, got;
+
+	conn_push();
+	got = sys.accept4(fd, addr, len, flags);
 
 	return got < 0 ? got : (int)hook_result(life_accepted(fd, word, got), saved);
 }

@@ -12,7 +12,10 @@
 
 static inline bool nothing_live(void)
 {
-	return atomic_load_explicit(&conn_live, memory_order_relaxed) == 0;
+	if (atomic_load_explicit(&conn_live, memory_order_relaxed) == 0)
+		return true;
+	conn_push();
+	return false;
 }
 
 /* Memory that cannot be touched is the kernel's to complain of. */
@@ -170,6 +173,7 @@ HOOK_EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int n, int timeout,
 {
 	int saved = errno;
 
+	conn_push();
 	if (!reg_used())
 		return epoll_waited(ep, ev, n, timeout, mask,
 				    sys.epoll_pwait(ep, ev, n, timeout, mask));
@@ -178,6 +182,7 @@ HOOK_EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int n, int timeout,
 
 HOOK_EXPORT int epoll_wait(int ep, struct epoll_event *ev, int n, int timeout)
 {
+	conn_push();
 	return reg_used()
 		       ? epoll_pwait(ep, ev, n, timeout, NULL)
 		       : epoll_waited(ep, ev, n, timeout, NULL, sys.epoll_wait(ep, ev, n, timeout));
@@ -188,6 +193,9 @@ HOOK_EXPORT int epoll_pwait2(int ep, struct epoll_event *ev, int n, const struct
 {
 	int saved = errno;
 
+	conn_push();
+	if (sys.epoll_pwait2 && timeout && !user_reads(timeout, sizeof(*timeout)))
+		return sys.epoll_pwait2(ep, ev, n, timeout, mask);
 	if (!reg_used() && sys.epoll_pwait2)
 		return epoll_waited(ep, ev, n, timeout_ms(timeout), mask,
 				    sys.epoll_pwait2(ep, ev, n, timeout, mask));

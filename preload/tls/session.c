@@ -33,6 +33,8 @@ uint8_t *session_block(struct session *s, bool tx)
 
 void session_unblock(struct session *s, bool tx)
 {
+	if (tx && s->tx_held)
+		return;
 	if (!s->own)
 		pool_put(tx ? tx_block(s) : rx_block(s));
 	*(tx ? &s->tx_at : &s->rx_at) = 0;
@@ -40,6 +42,7 @@ void session_unblock(struct session *s, bool tx)
 
 void session_wipe(struct session *s)
 {
+	s->tx_held = 0;
 	session_unblock(s, false);
 	session_unblock(s, true);
 	record_keys_wipe(&s->rx);
@@ -70,6 +73,7 @@ size_t session_write(const struct session *s, struct session *image,
 	memset(&image->rx_lock, 0, sizeof(image->rx_lock));
 	memset(&image->tx_lock, 0, sizeof(image->tx_lock));
 	image->rx_at = image->tx_at = image->own = 0;
+	image->tx_held = 0;
 	part[0] = (struct iovec){ image, sizeof(*image) };
 	part[1] = (struct iovec){ rx, rx ? s->rx_have : 0 };
 	part[2] = (struct iovec){ rx ? rx + SESSION_PLAIN : NULL, rx ? s->plain_end : 0 };
@@ -81,9 +85,9 @@ static bool is_sound(const struct session *s)
 {
 	return s->rx_have <= SESSION_PLAIN && s->plain_off <= s->plain_end &&
 	       s->plain_end <= POOL_BLOCK - SESSION_PLAIN && s->tx_off <= s->tx_end &&
-	       s->tx_end <= POOL_BLOCK && s->tx_ahead <= 1 && s->tx_burst - 1 < SESSION_BURST &&
-	       !s->moved && s->error <= 0 && s->error > -4096 && record_keys_sound(&s->rx) &&
-	       record_keys_sound(&s->tx);
+	       s->tx_end <= POOL_BLOCK && s->tx_ahead <= 1 && !s->tx_held &&
+	       s->tx_burst - 1 < SESSION_BURST && !s->moved && s->error <= 0 && s->error > -4096 &&
+	       record_keys_sound(&s->rx) && record_keys_sound(&s->tx);
 }
 
 int session_read(struct session *s, const void *bytes, size_t n)

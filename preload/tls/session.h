@@ -36,7 +36,9 @@ struct session {
 	uint32_t rx_have;        /* bytes of an incomplete record at the start of rx_block */
 	uint32_t plain_off, plain_end; /* undelivered plaintext in rx_block, from SESSION_PLAIN */
 	uint32_t tx_off,
-		tx_end;    /* the rest of a record that the socket took in part, in tx_block */
+		tx_end; /* the rest of a record that the socket took in part, in tx_block */
+	uint32_t
+		tx_held; /* plaintext bytes that wait for more, in tx_block from SESSION_HELD; then tx_end is 0 */
 	uint32_t tx_ahead; /* plaintext bytes of it that the application was not told of yet */
 	uint32_t tx_burst; /* records to seal before one send: few where the socket is often full */
 	uint32_t seen_wire, seen_plain,
@@ -77,7 +79,7 @@ int session_read(struct session *s, const void *bytes, size_t n);
 int session_fail(struct session *s, int err, enum weft_reason reason);
 
 /* As recv(2) and send(2) on a stream, for `n` bytes of `iov` after its first `skip`. recv knows MSG_PEEK, send
- * MSG_NOSIGNAL and MSG_MORE. */
+ * MSG_NOSIGNAL and MSG_MORE: less than a record of that stays here until there is more. */
 ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
 		     size_t skip, size_t n, int flags);
 ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
@@ -94,6 +96,11 @@ static inline bool session_is_dry(const struct session *s)
 }
 /* Plaintext that can be read now: exact. */
 ssize_t session_unread(struct session *s, struct session_aead *a, int fd);
+/* Some session of this process may hold something back. The kernel would send it after 200 ms; here whoever is about to wait
+ * sends it, lest the answer be waited for before the question is sent. */
+extern _Atomic bool session_holds;
+/* Seals and sends what is held back; the kernel may keep it back still if `flags` have MSG_MORE. 0 or -errno. */
+int session_push(struct session *s, struct session_aead *a, int fd, int flags);
 /* Sends what is left of a record. 0, -EAGAIN, or the error of the socket. */
 int session_flush(struct session *s, const struct session_aead *a, int fd);
 /* Before a close: a close_notify of the peer that nobody read is taken, so that the kernel ends with FIN, not RST. */

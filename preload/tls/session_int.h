@@ -10,6 +10,8 @@
 #define SESSION_BURST 4u /* records sealed before one send, at most */
 
 /* rx_block: ciphertext from 0, plaintext of one record from SESSION_PLAIN. */
+#define SESSION_HELD \
+	(POOL_BLOCK - WEFT_RECORD_MAX) /* in tx_block: behind a record of that length */
 #define SESSION_PLAIN (POOL_BLOCK - WEFT_RECORD_MAX - 256)
 
 /* NULL: there is none. */

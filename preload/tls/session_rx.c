@@ -548,7 +548,7 @@ ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const st
 	}
 	settle(s, fd);
 	if (s->tx_rekey && session_try(&s->tx_lock)) {
-		if (!s->tx_end && !s->tx_closed)
+		if (!s->tx_end && !s->tx_held && !s->tx_closed)
 			session_rekey(s, a, fd);
 		session_leave(&s->tx_lock);
 	}

@@ -12,6 +12,8 @@
 	(1u << 23) /* records under one key: half of what RFC 8446 section 5.5 allows AES-GCM */
 #define TX_LAST_WAIT_MS 2000
 
+_Atomic bool session_holds;
+
 /* The rest of a record that the socket took in part goes out before anything else. */
 static int flush(struct session *s, int fd, int flags)
 {
@@ -117,6 +119,68 @@ static ssize_t send_all(struct session *s, struct session_aead *a, int fd, const
 	return done ? (ssize_t)done : r;
 }
 
+static void gather(uint8_t *to, const struct iovec *iov, size_t skip, size_t n)
+{
+	while (n) {
+		size_t k;
+
+		while (skip >= iov->iov_len)
+			skip -= iov++->iov_len;
+		k = iov->iov_len - skip < n ? iov->iov_len - skip : n;
+		memcpy(to, (const uint8_t *)iov->iov_base + skip, k);
+		to += k;
+		skip += k;
+		n -= k;
+	}
+}
+
+/* What was held back becomes a record that waits to be sent. */
+static int seal_held(struct session *s, struct session_aead *a)
+{
+	uint32_t n = s->tx_held < WEFT_RECORD_MAX ? s->tx_held : WEFT_RECORD_MAX;
+	struct iovec iov = { .iov_base = tx_block(s) + SESSION_HELD, .iov_len = n };
+	ssize_t r = record_seal(a->tx, &s->tx, RECORD_DATA, &iov, 0, n, tx_block(s));
+
+	if (r < 0)
+		return session_fail(s, -EIO, WEFT_REASON_BAD_RECORD);
+	s->tx_held = 0;
+	s->tx_off = 0;
+	s->tx_end = (uint32_t)r;
+	return 0;
+}
+
+/* Adds to what is held back. A full record goes out, and so does what is not followed by more. */
+static ssize_t send_held(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+			 size_t skip, size_t n, int flags)
+{
+	size_t done = s->tx_ahead < n ? s->tx_ahead : n, room = WEFT_RECORD_MAX - s->tx_held, k;
+	ssize_t r;
+
+	if (room > WEFT_RECORD_MAX || !session_block(s, true))
+		return -ENOMEM;
+	s->tx_ahead -= (uint32_t)done;
+	k = n - done < room ? n - done : room;
+	gather(tx_block(s) + SESSION_HELD + s->tx_held, iov, skip + done, k);
+	s->tx_held += (uint32_t)k;
+	done += k;
+	if (flags & MSG_MORE && s->tx_held < WEFT_RECORD_MAX) {
+		atomic_store_explicit(&session_holds, true, memory_order_relaxed);
+		return (ssize_t)done;
+	}
+	r = seal_held(s, a);
+	if (!r)
+		r = flush(s, fd, done < n ? MSG_MORE : flags);
+	if (r == -EAGAIN && done == n) { /* as in take_back() */
+		s->tx_ahead = 1;
+		done--;
+	}
+	if (!r && done < n)
+		r = send_all(s, a, fd, iov, skip + done, n - done, flags);
+	if (r > 0)
+		done += (size_t)r;
+	return r >= 0 || (r == -EAGAIN && done) ? (ssize_t)done : r;
+}
+
 int session_rekey(struct session *s, struct session_aead *a, int fd)
 {
 	static const uint8_t key_update[5] = {
@@ -153,9 +217,11 @@ ssize_t session_send(struct session *s, struct session_aead *a, int fd, const st
 		r = session_put(fd, &none, 1, MSG_NOSIGNAL);
 	else
 		r = flush(s, fd, flags);
-	if (!r && (s->tx_rekey || s->tx.seq >= TX_REKEY_AT))
+	if (!r && !s->tx_held && (s->tx_rekey || s->tx.seq >= TX_REKEY_AT))
 		r = session_rekey(s, a, fd);
-	if (!r && n)
+	if (!r && n && (s->tx_held || (flags & MSG_MORE && n < WEFT_RECORD_MAX)))
+		r = send_held(s, a, fd, iov, skip, n, flags);
+	else if (!r && n)
 		r = send_all(s, a, fd, iov, skip, n, flags);
 	session_leave(&s->tx_lock);
 	if (r == -EPIPE &&
@@ -178,19 +244,47 @@ int session_flush(struct session *s, const struct session_aead *a, int fd)
 	return r;
 }
 
+static void enlarge(int fd)
+{
+	int size = 0;
+	socklen_t len = sizeof(size);
+
+	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, (long)&len, 0);
+	size = size / 2 + (int)POOL_BLOCK;
+	sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, sizeof(size), 0);
+}
+
+int session_push(struct session *s, struct session_aead *a, int fd, int flags)
+{
+	int r;
+
+	if (!s->tx_held)
+		return 0;
+	r = session_enter(s, &s->tx_lock);
+	if (r)
+		return r;
+	fd = session_fd(a, fd);
+	if (s->tx_held)
+		r = seal_held(s, a);
+	if (!r)
+		r = flush(s, fd, flags);
+	if (r == -EAGAIN) { /* the program was told that it is sent, and may never call again */
+		enlarge(fd);
+		r = flush(s, fd, flags);
+	}
+	session_leave(&s->tx_lock);
+	return r;
+}
+
 /* The last bytes before an end: a full send buffer is made larger, or waited for, so that nothing accepted is lost. */
 static void flush_last(struct session *s, int fd, int more)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	struct timespec wait = { .tv_sec = TX_LAST_WAIT_MS / 1000 };
-	int size = 0;
-	socklen_t len = sizeof(size);
 
 	if (flush(s, fd, more) != -EAGAIN)
 		return;
-	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, (long)&len, 0);
-	size = size / 2 + (int)POOL_BLOCK;
-	sys_call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, (long)&size, sizeof(size), 0);
+	enlarge(fd);
 	while (flush(s, fd, more) == -EAGAIN)
 		if (ready_poll(&p, 1, &wait, NULL) <= 0)
 			break;
@@ -205,7 +299,7 @@ void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t de
 	if (session_enter(s, &s->tx_lock))
 		return;
 	fd = session_fd(a, fd);
-	if (s->tx_end)
+	if (s->tx_end || (s->tx_held && !seal_held(s, a)))
 		flush_last(s, fd, 0);
 	if (!s->tx_end && !s->tx_closed && session_block(s, true)) {
 		r = record_seal(a->tx, &s->tx, RECORD_ALERT, &iov, 0, sizeof(alert), tx_block(s));
