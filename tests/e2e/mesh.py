@@ -114,6 +114,12 @@ class Mesh:
 
     # --- programs ---
 
+    def enter(self):
+        """In a child, before it becomes a program: it moves to where this mesh is."""
+        from proc import enter_netns
+        if self.netns:
+            enter_netns(self.netns)
+
     def _plain_env(self):
         env = {k: v for k, v in os.environ.items() if not k.startswith("WEFT") and k != "LD_PRELOAD"}
         env.update(WEFT_SOCKET=self.socket, WEFTD_ADMIN=self.admin, HOME=self.dir)
