@@ -115,6 +115,7 @@ static void conn_release(struct conn *c)
 	dial_release(c);
 	c->handshake = handshake_free(c->handshake);
 	c->id = identity_unref(c->id);
+	session_unhold(&c->aead);
 	c->aead.rx = record_aead_free(c->aead.rx);
 	c->aead.tx = record_aead_free(c->aead.tx);
 	session_wipe(&c->own);
@@ -318,11 +319,9 @@ void conn_push_all(void)
 {
 	struct conn *c;
 
-	if (!atomic_exchange(&session_holds, false))
-		return;
 	conn_list_lock();
 	for (c = list.all; c; c = c->next)
-		if (conn_state(c) == CONN_OPEN && c->session->tx_held)
+		if (c->aead.holds && conn_state(c) == CONN_OPEN)
 			session_push(c->session, &c->aead, conn_fd(c, c->fd), MSG_MORE);
 	conn_list_unlock();
 }

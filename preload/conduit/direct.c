@@ -203,12 +203,14 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 	return done ? (ssize_t)done : r;
 }
 
-void direct_push(struct conn *c, int fd)
+int direct_push(struct conn *c, int fd)
 {
 	int off = 0;
 
-	session_push(c->session, &c->aead, fd, 0);
-	sys_call(SYS_setsockopt, conn_fd(c, fd), IPPROTO_TCP, TCP_CORK, (long)&off, sizeof(off), 0);
+	if (session_push(c->session, &c->aead, fd, 0) > 0)
+		return 0;
+	return (int)sys_call(SYS_setsockopt, conn_fd(c, fd), IPPROTO_TCP, TCP_CORK, (long)&off,
+			     sizeof(off), 0);
 }
 
 int direct_shutdown(struct conn *c, int fd, int how)

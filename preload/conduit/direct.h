@@ -17,8 +17,8 @@ int direct_connect_wait(struct conn *c, int fd);
 /* recv(2) and send(2) with all their flags. */
 ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, int flags);
 ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, int flags);
-/* The program takes the cork out: what is held back is sent, here and in the kernel. */
-void direct_push(struct conn *c, int fd);
+/* The program takes the cork out: what is held back is sent, here and in the kernel. -errno of the latter. */
+int direct_push(struct conn *c, int fd);
 int direct_shutdown(struct conn *c, int fd, int how);
 /* FIONREAD. */
 ssize_t direct_unread(struct conn *c, int fd);

@@ -106,14 +106,15 @@ static int set_own(struct conn *c, int fd, int level, int name, int v)
 		c->app_nodelay = v != 0;
 	else
 		c->app_cork = v != 0;
-	if ((name == TCP_NODELAY) == (v != 0)) /* either sends what is held back: tcp(7) */
-		direct_push(c, fd);
-	return 0;
+	if ((name == TCP_NODELAY) != (v != 0))
+		return 0;
+	return direct_push(c, fd); /* either sends what is held back: tcp(7) */
 }
 
 HOOK_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 {
-	struct conn *c = life_conn(fd);
+	bool often = level == IPPROTO_TCP && name == TCP_CORK;
+	struct conn *c = often ? table_conn(fd) : life_conn(fd);
 	int saved = errno, r = CONDUIT_PASS, v;
 
 	if (c && conn_state(c) != CONN_PLAIN && len >= sizeof(v) && (int)len > 0 &&

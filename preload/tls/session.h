@@ -50,6 +50,8 @@ struct session {
 /* What is this process's own of a session: the AEAD contexts, and where the socket is. */
 struct session_aead {
 	struct record_aead *rx, *tx;
+	_Atomic bool
+		holds; /* this process held something back; another may have sent it. Counts in session_holds */
 	/* Descriptor + 1 that stands for those that callers name, which were closed; 0: theirs is good. Changes only while
 	 * both locks of the session are held. */
 	_Atomic int kept;
@@ -96,11 +98,13 @@ static inline bool session_is_dry(const struct session *s)
 }
 /* Plaintext that can be read now: exact. */
 ssize_t session_unread(struct session *s, struct session_aead *a, int fd);
-/* Some session of this process may hold something back. The kernel would send it after 200 ms; here whoever is about to wait
+/* Sessions in which this process holds something back. The kernel would send it after 200 ms; here whoever is about to wait
  * sends it, lest the answer be waited for before the question is sent. */
-extern _Atomic bool session_holds;
-/* Seals and sends what is held back; the kernel may keep it back still if `flags` have MSG_MORE. 0 or -errno. */
+extern _Atomic int session_holds;
+/* Seals and sends what is held back; the kernel may keep it back still if `flags` have MSG_MORE. 1: it went; 0: there was
+ * nothing; -errno. */
 int session_push(struct session *s, struct session_aead *a, int fd, int flags);
+void session_unhold(struct session_aead *a); /* what is held back is nothing any more */
 /* Sends what is left of a record. 0, -EAGAIN, or the error of the socket. */
 int session_flush(struct session *s, const struct session_aead *a, int fd);
 /* Before a close: a close_notify of the peer that nobody read is taken, so that the kernel ends with FIN, not RST. */

@@ -12,7 +12,7 @@
 	(1u << 23) /* records under one key: half of what RFC 8446 section 5.5 allows AES-GCM */
 #define TX_LAST_WAIT_MS 2000
 
-_Atomic bool session_holds;
+_Atomic int session_holds;
 
 /* The rest of a record that the socket took in part goes out before anything else. */
 static int flush(struct session *s, int fd, int flags)
@@ -134,6 +134,17 @@ static void gather(uint8_t *to, const struct iovec *iov, size_t skip, size_t n)
 	}
 }
 
+static void count_held(struct session_aead *a, bool holds)
+{
+	if (atomic_exchange_explicit(&a->holds, holds, memory_order_relaxed) != holds)
+		atomic_fetch_add_explicit(&session_holds, holds ? 1 : -1, memory_order_relaxed);
+}
+
+void session_unhold(struct session_aead *a)
+{
+	count_held(a, false);
+}
+
 /* What was held back becomes a record that waits to be sent. */
 static int seal_held(struct session *s, struct session_aead *a)
 {
@@ -143,6 +154,7 @@ static int seal_held(struct session *s, struct session_aead *a)
 
 	if (r < 0)
 		return session_fail(s, -EIO, WEFT_REASON_BAD_RECORD);
+	session_unhold(a);
 	s->tx_held = 0;
 	s->tx_off = 0;
 	s->tx_end = (uint32_t)r;
@@ -164,7 +176,7 @@ static ssize_t send_held(struct session *s, struct session_aead *a, int fd, cons
 	s->tx_held += (uint32_t)k;
 	done += k;
 	if (flags & MSG_MORE && s->tx_held < WEFT_RECORD_MAX) {
-		atomic_store_explicit(&session_holds, true, memory_order_relaxed);
+		count_held(a, true);
 		return (ssize_t)done;
 	}
 	r = seal_held(s, a);
@@ -258,20 +270,24 @@ int session_push(struct session *s, struct session_aead *a, int fd, int flags)
 {
 	int r;
 
-	if (!s->tx_held)
+	if (!s->tx_held && !a->holds)
 		return 0;
 	r = session_enter(s, &s->tx_lock);
 	if (r)
 		return r;
 	fd = session_fd(a, fd);
-	if (s->tx_held)
-		r = seal_held(s, a);
+	session_unhold(a);
+	if (!s->tx_held)
+		goto out;
+	r = seal_held(s, a);
 	if (!r)
 		r = flush(s, fd, flags);
 	if (r == -EAGAIN) { /* the program was told that it is sent, and may never call again */
 		enlarge(fd);
 		r = flush(s, fd, flags);
 	}
+	r = r ? r : 1;
+out:
 	session_leave(&s->tx_lock);
 	return r;
 }
@@ -306,6 +322,7 @@ void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t de
 		s->tx_end = r > 0 ? (uint32_t)r : 0;
 		flush_last(s, fd, MSG_MORE); /* leaves together with the FIN that follows */
 	}
+	session_unhold(a);
 	s->tx_closed = true;
 	s->tx_off = s->tx_end = s->tx_ahead = 0;
 	session_unblock(s, true);
