@@ -69,8 +69,11 @@ static int check(const struct weft_relay_ask *ask, ssize_t n, const int *fds, in
 	int domain = 0;
 	char byte;
 
-	if (n != sizeof(*ask) || ask->magic != WEFT_RELAY_MAGIC ||
-	    ask->version != WEFT_RELAY_VERSION || n_fds != WEFT_RELAY_SENT - 1)
+	if (n != sizeof(*ask) || ask->magic != WEFT_RELAY_MAGIC)
+		return EPROTO;
+	if (ask->version > WEFT_RELAY_VERSION)
+		return ESTALE;
+	if (ask->version < WEFT_RELAY_VERSION || n_fds != WEFT_RELAY_SENT - 1)
 		return EPROTO;
 	if (recv(fds[0], &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno != EAGAIN)
 		return errno; /* a session that cannot go on here, or has ended */
@@ -88,6 +91,8 @@ static int begin(struct guest *g, const int *fds)
 		return -errno;
 	return link_start(g->relay, fds[0], fds[1]);
 }
+
+static void retire(struct relay *r);
 
 static void on_message(struct ev_loop *loop, struct ev_io *io, int events)
 {
@@ -118,6 +123,8 @@ static void on_message(struct ev_loop *loop, struct ev_io *io, int events)
 
 		if (log_allowed(&g->relay->refusals, 5))
 			log_warn("relay: a hand-over could not be taken: %s", strerror(err));
+		if (err == ESTALE)
+			retire(g->relay);
 		send(g->fd, &answer, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
 	while (n_fds > 0)

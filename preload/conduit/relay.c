@@ -8,11 +8,13 @@
 #include <sys/un.h>
 #include <time.h>
 
-#include "conduit/carry.h"
+#include "conduit/carry_int.h"
 #include "sys/clock.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 #include "weft/relay.h"
+
+_Static_assert(WEFT_RELAY_VERSION == CARRY_VERSION, "the relay takes what carry_out() makes");
 
 #define TRIES 3 /* a relay that ends just now answers nothing; weftd starts the next */
 

@@ -1,11 +1,13 @@
 """The relay: sessions whose descriptors left the sight of the shim. Its own life first, spoken to as a shim speaks to it."""
 import array
 import ctypes
+import errno
 import os
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 
 import pytest
@@ -34,12 +36,17 @@ class Relay:
         body = answer[8:]
         return int.from_bytes(body[3:], "big") if len(body) > 3 else body[2] if len(body) == 3 else 0
 
-    def hand(self, *fds, magic=MAGIC):
+    def hand(self, *fds, magic=MAGIC, version=1):
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(5)
             s.connect(self.path)
-            s.sendmsg([struct.pack("<II", magic, 1)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+            s.sendmsg([struct.pack("<II", magic, version)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
             return s.recv(1)
+
+    def hand_refused(self):
+        """Nobody listens."""
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(self.path) == errno.ECONNREFUSED
 
     def carry(self):
         """(near, peer): what is written to one comes out of the other, by way of the relay."""
@@ -274,6 +281,21 @@ def test_ends_with_its_last_connection(relay):
         s.close()
 
 
+def test_release(relay):
+    """A guest of a newer release than the relay: weftd has to start another; what is carried goes on."""
+    pid = relay.ask()
+    near, peer = relay.carry()
+    assert relay.hand(near.fileno(), version=2) == bytes([errno.ESTALE])
+    assert relay.hand_refused()
+    assert relay.ask() not in (0, pid)
+    assert relay.hand(near.fileno(), version=0) == bytes([errno.EPROTO])
+    near.sendall(b"on")
+    assert peer.recv(2) == b"on"
+    near.close()
+    peer.close()
+    wait_until("the old one ends", lambda: not alive(pid))
+
+
 def test_killed(relay):
     """A relay that is killed: its connections end at once, the next hand-over has a new one."""
     pid = relay.ask()
@@ -354,11 +376,12 @@ print(n, got.digest() == hashlib.sha256(data).digest())
 
 
 @pytest.fixture(scope="session")
-def static_cat(tmp_path_factory):
-    path = tmp_path_factory.mktemp("static") / "cat"
-    subprocess.run(["gcc", "-static", "-O1", "-xc", "-", "-o", path], input=STATIC_CAT.encode(), check=True)
-    os.chmod(path.parent, 0o755)
-    return str(path)
+def static_cat():
+    with tempfile.TemporaryDirectory(prefix="weft-") as folder:
+        os.chmod(folder, 0o755)  # for every user
+        path = f"{folder}/cat"
+        subprocess.run(["gcc", "-static", "-O1", "-xc", "-", "-o", path], input=STATIC_CAT.encode(), check=True)
+        yield path
 
 
 def relays(mesh):
@@ -451,3 +474,94 @@ def test_given(strict, servers, taker, before):
     for _ in range(3):
         client(strict, port, BEFORE=before)
     assert len(relays(strict)) == (taker == "bare")
+
+
+def test_weftd_killed_while_meshed(strict, servers, static_cat):
+    """kill -9 of weftd and a new one during 100 MB through mTLS and the relay."""
+    port = inetd(strict, servers, static_cat)
+    client(strict, port, 10)
+    t = threading.Thread(target=client, args=(strict, port, 100 * ONE_MB))
+    t.start()
+    family = relays(strict)
+    wait_until("it is under way", lambda: peers(family[0]))
+    strict.kill_weftd()
+    strict.start()
+    t.join()
+    client(strict, port, 10)
+    wait_until("nothing is left over", lambda: not peers(family[0]))
+    os.kill(family[0], signal.SIGTERM)
+    wait_until("it ends", lambda: not alive(family[0]))
+
+
+def test_relay_killed_while_meshed(strict, servers, static_cat):
+    """The client is told that its stream was cut, and the next connection is carried by a new relay."""
+    port = inetd(strict, servers, static_cat)
+    code = f"""
+import socket
+s = socket.create_connection(("orders", {port}), 20)
+s.sendall(b"x")
+assert s.recv(1) == b"x"
+print("up", flush=True)
+try:
+    print(s.recv(1))
+except ConnectionResetError:
+    print("reset")
+"""
+    p = strict.popen(["/usr/bin/python3", "-c", code], service="web")
+    wait_until("it is carried", lambda: "up" in p.text())
+    os.kill(int(relays(strict)[0]), signal.SIGKILL)
+    p.wait()
+    assert p.text() == "up\nreset\n"
+    client(strict, port, 10)
+
+
+def test_many_meshed(strict, servers, static_cat):
+    """Connections in turns and at once; afterwards the relay is as it was."""
+    port = inetd(strict, servers, static_cat)
+    client(strict, port, 10)
+    pid = relays(strict)[0]
+    wait_until("idle", lambda: not peers(pid))
+    before, memory = fds(pid), rss(pid)
+    code = f"""
+import socket
+for turn in range(5):
+    all = [socket.create_connection(("orders", {port}), 60) for _ in range(20)]
+    for i, s in enumerate(all):
+        s.sendall(b"%d" % i)
+    for i, s in enumerate(all):
+        assert s.recv(10) == b"%d" % i
+        s.close()
+print("done")
+"""
+    r = strict.run(["/usr/bin/python3", "-c", code], service="web", timeout=60)
+    assert r.text == "done\n", r
+    wait_until("all given back", lambda: fds(pid) == before, 20)
+    assert rss(pid) - memory < 4096
+
+
+def test_guest_of_another_uid(make_mesh, servers, static_cat):
+    """A server of `nobody` has a relay of its own, and the programs that it starts are carried by it."""
+    mesh = make_mesh()
+    mesh.strict()
+    port = mesh.port()
+    mesh.popen(["/usr/bin/python3", "-c", INETD], service="orders", user=65534,
+               env={"PORT": port, "PROGRAM": static_cat, "HOME": "/"})
+    mesh.wait_listening(port)
+    mesh.wait_name("orders")
+    client(mesh, port)
+    uids = [open(f"/proc/{pid}/status").read().split("Uid:")[1].split()[0] for pid in relays(mesh)]
+    assert uids == ["65534"]
+
+
+def test_bash(strict, servers, static_cat):
+    """bash's own connection, given to children with and without the shim."""
+    port = inetd(strict, servers, "/bin/cat")
+    script = f"""
+exec 3<>/dev/tcp/orders/{port}
+echo one >&3
+read -r line <&3
+echo "$line"
+env -u LD_PRELOAD sh -c 'echo two >&3; read -r l <&3; echo "$l"'
+"""
+    r = strict.run(["bash", "-c", script], service="web")
+    assert r.text == "one\ntwo\n", r
