@@ -157,18 +157,22 @@ static void look_at(struct carried *in, int fd)
 {
 	uint64_t cookie = conn_cookie(fd);
 	struct carry_entry *e = cookie ? find(in, cookie) : NULL;
+	struct conn *c;
 
 	if (!e)
 		return;
-	if (e->made) {
-		conn_get(e->made);
-		atomic_fetch_add(&e->made->fds, 1);
+	c = carry_conn(fd); /* of another descriptor, or this process sent it to itself */
+	if (c) {
+		atomic_fetch_add(&c->fds, 1);
+		if (!e->made && c->share)
+			holders_claim(share_holders(c));
 	} else {
-		e->made = adopt(in, e, fd);
-		in->adopted++;
+		c = adopt(in, e, fd);
 	}
-	if (e->made)
-		in->attach(fd, e->made);
+	in->adopted += !e->made;
+	e->made = c;
+	if (c)
+		in->attach(fd, c);
 	else /* no memory even to say so */
 		sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0, 0, 0);
 }

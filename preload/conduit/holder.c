@@ -73,8 +73,6 @@ static void drop(struct holders *h, struct holder *x)
 {
 	if (x)
 		*x = h->v[--h->n];
-	else if (h->more)
-		h->more--;
 }
 
 static void add(struct holders *h, struct holder x)
@@ -104,20 +102,25 @@ void holders_renounce(struct holders *h)
 	lock_drop(&h->lock);
 }
 
-/* The caller's entry is `x`. */
-static void enter(struct holders *h, struct holder x, bool claims)
+static void enter(struct holders *h, struct holder x)
 {
 	struct holder *old;
 
 	lock_take(&h->lock);
 	old = find(h, x.pid);
-	if (!old && claims)
-		old = find(h, EXPECTED);
 	if (old)
 		*old = x;
-	else if (!claims || !h->more) /* else it is one of those */
+	else
 		add(h, x);
 	lock_drop(&h->lock);
+}
+
+void holders_add(struct holders *h, int pid)
+{
+	struct holder x;
+
+	look_at_process(pid, &x);
+	enter(h, x);
 }
 
 void holders_expected_is(struct holders *h, int pid)
@@ -133,20 +136,24 @@ void holders_expected_is(struct holders *h, int pid)
 	lock_drop(&h->lock);
 }
 
-void holders_add(struct holders *h, int pid)
-{
-	struct holder x;
-
-	look_at_process(pid, &x);
-	enter(h, x, false);
-}
-
 void holders_claim(struct holders *h)
 {
-	struct holder x;
+	struct holder x, *old;
 
 	look_at_process(holders_self(), &x);
-	enter(h, x, true);
+	lock_take(&h->lock);
+	old = find(h, x.pid);
+	if (old && x.stack && old->stack == x.stack) {
+		drop(h, find(h, EXPECTED)); /* it was sent to itself */
+		old = find(h, x.pid);
+	} else if (!old) {
+		old = find(h, EXPECTED);
+	}
+	if (old)
+		*old = x;
+	else if (!h->more) /* else it is one of those */
+		add(h, x);
+	lock_drop(&h->lock);
 }
 
 void holders_exec(struct holders *h)
@@ -155,13 +162,18 @@ void holders_exec(struct holders *h)
 
 	look_at_process(holders_self(), &x);
 	x.stack = 0;
-	enter(h, x, false);
+	enter(h, x);
 }
 
 void holders_leave(struct holders *h)
 {
+	struct holder *x;
+
 	lock_take(&h->lock);
-	drop(h, find(h, holders_self()));
+	x = find(h, holders_self());
+	if (!x && h->more)
+		h->more--;
+	drop(h, x);
 	lock_drop(&h->lock);
 }
 
