@@ -10,7 +10,7 @@
 
 #define SETTLE_S \
 	0.7 /* an announcement reaches the next decision anywhere within 200 ms; a mode is in force after 1 s */
-#define TRUST_S 10.0
+#define TRUST_S 2.0
 #define TURN_S 0.05
 
 static void write_inbound(struct process *p, enum weft_mode mode)

@@ -306,13 +306,16 @@ void conn_expire_all(void)
 
 void conn_speaks_first(struct conn *c)
 {
+	int64_t wait = c->sniff_for_ms;
 	bool settling = false;
 
 	if (conn_state(c) != CONN_SNIFFING || c->sniff_ms)
 		return;
-	if (c->lenient)
+	if (c->lenient) {
 		control_mode_inbound(&settling);
-	c->sniff_ms = clock_now_ms() + (c->lenient && !settling ? 0 : c->sniff_for_ms);
+		wait = settling ? WEFT_SNIFF_SETTLING_MS : 0;
+	}
+	c->sniff_ms = clock_now_ms() + wait;
 }
 
 void conn_push_all(void)
