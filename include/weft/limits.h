@@ -34,7 +34,10 @@
 #define WEFT_EXCHANGE_MS 2000         /* longest exchange of a guest with weftd */
 #define WEFT_CONNECT_TIMEOUT_MS 10000 /* connectTimeout where nothing else is said (Istio) */
 #define WEFT_HANDSHAKE_MS 10000       /* a peer that takes longer for its handshake is dropped */
-#define WEFT_SNIFF_MS 200             /* protocolDetectionTimeout where nothing else is said */
+#define WEFT_ANSWERED_MS \
+	60000             /* the same for a client that was answered: its program may be busy */
+#define WEFT_GRACE_MS 200 /* connect() waits so long for a peer that is slow to shake hands */
+#define WEFT_SNIFF_MS 200 /* protocolDetectionTimeout where nothing else is said */
 #define WEFT_SNIFF_SETTLING_MS \
 	1000 /* the same while the mode changes: many a client comes with a ClientHello, and none may be lost */
 #define WEFT_RECORD_MAX 16384 /* plaintext bytes of a TLS record, RFC 8446 section 5.1 */

@@ -49,9 +49,8 @@ static bool signals_restart(void)
 	return true;
 }
 
-int block_wait_once(int fd, short events, int64_t deadline_ms)
+static int wait_any(struct pollfd *fds, unsigned n, int64_t deadline_ms)
 {
-	struct pollfd p = { .fd = fd, .events = events };
 	int64_t left = deadline_ms == INT64_MAX ? 0 : deadline_ms - clock_now_ms();
 	struct timespec t = { .tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000 };
 	int saved = errno;
@@ -60,21 +59,35 @@ int block_wait_once(int fd, short events, int64_t deadline_ms)
 	if (left < 0)
 		return -ETIMEDOUT;
 	conn_push();
-	r = sys.ppoll(&p, 1, deadline_ms == INT64_MAX ? NULL : &t, NULL);
+	r = sys.ppoll(fds, n, deadline_ms == INT64_MAX ? NULL : &t, NULL);
 	r = r < 0 ? -errno : r;
 	if (r == -EINVAL)
-		r = ready_by_select(&p, 1, deadline_ms == INT64_MAX ? NULL : &t, NULL);
+		r = ready_by_select(fds, n, deadline_ms == INT64_MAX ? NULL : &t, NULL);
 	r = r > 0 ? 0 : r == 0 ? -ETIMEDOUT : r;
 	errno = saved;
 	return r;
 }
 
-int block_wait(int fd, short events, int64_t deadline_ms)
+int block_wait_once(int fd, short events, int64_t deadline_ms)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	return wait_any(&p, 1, deadline_ms);
+}
+
+int block_wait_any(struct pollfd *fds, unsigned n, int64_t deadline_ms)
 {
 	int r;
 
 	do
-		r = block_wait_once(fd, events, deadline_ms);
+		r = wait_any(fds, n, deadline_ms);
 	while (r == -EINTR && signals_restart());
 	return r;
+}
+
+int block_wait(int fd, short events, int64_t deadline_ms)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	return block_wait_any(&p, 1, deadline_ms);
 }

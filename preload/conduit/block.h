@@ -2,6 +2,7 @@
 #ifndef CONDUIT_BLOCK_H
 #define CONDUIT_BLOCK_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -13,7 +14,9 @@ int64_t block_deadline(int fd, int option);
 /* Waits for `events` until `deadline_ms` (CLOCK_MONOTONIC). 0; -ETIMEDOUT; -EINTR unless every handler of the process
  * asked for SA_RESTART. A cancellation point; no lock may be held. */
 int block_wait(int fd, short events, int64_t deadline_ms);
-/* The same for a call that has taken a part already: any handler ends it. */
+/* The same for several files: fds[i].revents tell. */
+int block_wait_any(struct pollfd *fds, unsigned n, int64_t deadline_ms);
+/* As block_wait() for a call that has taken a part already: any handler ends it. */
 int block_wait_once(int fd, short events, int64_t deadline_ms);
 
 #endif

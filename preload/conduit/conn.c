@@ -12,6 +12,7 @@
 #include "conduit/call.h"
 #include "conduit/dial.h"
 #include "conduit/direct.h"
+#include "conduit/early.h"
 #include "conduit/share.h"
 #include "conduit/shake.h"
 #include "sys/clock.h"
@@ -22,7 +23,8 @@
 
 #define CONN_CHUNK (64u << 10) /* bytes asked of the kernel at a time */
 
-_Atomic int conn_live, conn_stepping;
+_Atomic int conn_live, conn_stepping, conn_early;
+_Atomic bool conn_unarmed;
 
 static struct {
 	struct lock lock;
@@ -120,6 +122,7 @@ static void conn_release(struct conn *c)
 	c->aead.tx = record_aead_free(c->aead.tx);
 	session_wipe(&c->own);
 	share_release(c);
+	early_release(c);
 	free(c->peer);
 	c->peer = NULL;
 	conn_list_lock();
@@ -149,6 +152,8 @@ void conn_move(struct conn *c, enum conn_state to)
 		return;
 	if (is != was)
 		atomic_fetch_add(&conn_stepping, is ? 1 : -1);
+	if (!is && atomic_exchange(&c->early, false))
+		atomic_fetch_sub(&conn_early, 1);
 	if (to == CONN_CLOSED)
 		atomic_fetch_sub(&conn_live, 1);
 	atomic_store_explicit(&c->state, to, memory_order_release);
@@ -232,6 +237,7 @@ int conn_step(struct conn *c, int fd)
 		if (share_may_step(c))
 			while (conn_is_stepping(c) && !r)
 				r = step_once(c, fd);
+		early_check(c);
 		lock_drop(&c->lock);
 	}
 	quiet_let();
@@ -253,6 +259,9 @@ short conn_wants(const struct conn *c)
 int64_t conn_deadline(const struct conn *c)
 {
 	int64_t t = c->deadline_ms ? c->deadline_ms : INT64_MAX;
+
+	if (c->grace_ms && c->grace_ms < t && !c->early && conn_state(c) == CONN_HANDSHAKE)
+		return c->grace_ms;
 
 	return c->sniff_ms && c->sniff_ms < t && conn_state(c) == CONN_SNIFFING ? c->sniff_ms : t;
 }
@@ -296,6 +305,8 @@ void conn_expire_all(void)
 			dial_expired(due, fd);
 		else if (conn_state(due) == CONN_SNIFFING && due->sniff_ms && due->sniff_ms <= now)
 			admit_plain(due, fd, false);
+		else if (due->grace_ms && due->grace_ms <= now && !due->early)
+			early_check(due);
 		else if (conn_is_stepping(due))
 			shake_expired(due, fd);
 		lock_drop(&due->lock);

@@ -81,7 +81,13 @@ struct conn {
 	int64_t sniff_ms; /* the program wants to speak first: no ClientHello by then means plaintext; 0: it does not */
 	int64_t sniff_for_ms; /* how long that is */
 	int64_t timeout_ms;   /* of one TCP connect */
-	_Atomic short wants;  /* POLLIN or POLLOUT: what the next step of the handshake waits for */
+	int64_t grace_ms;     /* conduit/early.h: early from then on; 0: not known yet */
+	_Atomic bool early;   /* told to the program as connected while stepping */
+	_Atomic bool orphan; /* the program has closed it: it goes on with a reference of its own */
+	uint8_t early_shut;  /* bit per SHUT_RD, SHUT_WR */
+	uint8_t *early_bytes; /* written early; malloc'ed */
+	uint32_t early_len, early_sent;
+	_Atomic short wants; /* POLLIN or POLLOUT: what the next step of the handshake waits for */
 	union conn_name dialled;
 	socklen_t dialled_len;
 	struct conn_dial dial;
@@ -106,6 +112,8 @@ static inline int conn_fd(const struct conn *c, int fd)
 
 /* Connections of this process that are not closed, and those of them that are stepping: 0 lets the wait hooks skip all. */
 extern _Atomic int conn_live, conn_stepping;
+extern _Atomic int conn_early;    /* early ones of them */
+extern _Atomic bool conn_unarmed; /* steps were made of which pollers' registrations do not know */
 
 struct conn *conn_new(int fd, int family); /* one reference, one fd; NULL: no memory */
 /* A reference, or NULL if `c` is gone; the caller then checks that c is still the one that was meant. */

@@ -6,24 +6,32 @@
 #include "conduit/block.h"
 #include "conduit/dial.h"
 #include "conduit/direct.h"
+#include "conduit/early.h"
 #include "sys/clock.h"
 #include "sys/quiet.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 #include "telemetry/seen.h"
 
-/* What connect() answers for a connection that is not stepping any more. */
+static int told(struct conn *c)
+{
+	if (c->told || c->server)
+		return -EISCONN;
+	c->told = true;
+	return 0;
+}
+
+/* What connect() answers for a connection that is early, or not stepping any more. */
 static int outcome(struct conn *c)
 {
 	int err;
 
+	if (early_is(c))
+		return told(c);
 	switch (conn_state(c)) {
 	case CONN_OPEN:
 	case CONN_PLAIN:
-		if (c->told || c->server)
-			return -EISCONN;
-		c->told = true;
-		return 0;
+		return told(c);
 	case CONN_FAILED:
 		err = c->so_error;
 		c->so_error = 0;
@@ -39,13 +47,15 @@ int direct_connect_wait(struct conn *c, int fd)
 	int64_t deadline, until;
 	int r;
 
-	if (!block_may(fd, 0))
+	if (!block_may(fd, 0)) {
+		conn_step(c, fd); /* on loopback TCP has connected by now */
 		return -EINPROGRESS;
+	}
 	deadline = block_deadline(fd, SO_SNDTIMEO);
-	while (conn_step(c, fd) == -EAGAIN) {
+	while (conn_step(c, fd) == -EAGAIN && !early_is(c)) {
 		until = conn_deadline(c) < deadline ? conn_deadline(c) : deadline;
 		fd = conn_fd(c, fd);
-		r = block_wait(fd, conn_wants(c), until);
+		r = early_wait(fd, conn_wants(c), until);
 		if (r == -ETIMEDOUT && clock_now_ms() >= deadline)
 			return -EINPROGRESS;
 		if (r == -ETIMEDOUT)
@@ -64,7 +74,7 @@ static int connect_again(struct conn *c, int fd)
 		return 1;
 	if (!conn_is_stepping(c))
 		return outcome(c);
-	if (conn_step(c, fd) == 0)
+	if (conn_step(c, fd) == 0 || early_is(c))
 		return outcome(c);
 	return block_may(fd, 0) ? CONDUIT_WAIT : -EALREADY;
 }

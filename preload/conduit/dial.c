@@ -253,6 +253,14 @@ void dial_failed(struct conn *c, int fd, int err, enum weft_reason reason, const
 	conn_fail(c, fd, -r, reason, why);
 }
 
+bool dial_has_other(const struct conn *c)
+{
+	uint32_t e;
+
+	return c->dial.attempts < DIAL_ATTEMPTS &&
+	       service_pick(c->dial.service, c->dial.tried, c->dial.cluster, &e) == 0;
+}
+
 void dial_expired(struct conn *c, int fd)
 {
 	dial_failed(c, fd, ETIMEDOUT, WEFT_REASON_CONNECT_TIMEOUT, NULL);

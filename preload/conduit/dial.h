@@ -13,6 +13,7 @@ int dial_step(struct conn *c, int fd); /* 0: the state changed; -EAGAIN */
 /* This attempt failed: the next endpoint, or CONN_FAILED with `err`. */
 void dial_failed(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail);
 void dial_expired(struct conn *c, int fd);
-void dial_release(struct conn *c); /* gives back what the dial holds */
+bool dial_has_other(const struct conn *c); /* an endpoint that was not tried */
+void dial_release(struct conn *c);         /* gives back what the dial holds */
 
 #endif

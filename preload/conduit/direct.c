@@ -12,6 +12,7 @@
 
 #include "conduit/admit.h"
 #include "conduit/block.h"
+#include "conduit/early.h"
 #include "conduit/share.h"
 #include "sys/clock.h"
 #include "sys/quiet.h"
@@ -32,6 +33,12 @@ static void look_again(struct conn *c, int fd)
 		lock_drop(&c->lock);
 	}
 	quiet_let();
+}
+
+/* A write is taken though the peer is not known yet. */
+static bool takes_early(const struct conn *c)
+{
+	return early_is(c) && (early_has_room(c) || c->early_shut & 1 << SHUT_WR);
 }
 
 /* Steps until the connection is open, or the call may not wait any longer. 0: open; CONDUIT_PASS; -errno. */
@@ -60,13 +67,20 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 			return -ENOTSOCK; /* the step would fail it for a reason that is none of its own */
 		if (writes)
 			conn_speaks_first(c);
-		if (conn_step(c, fd) == 0)
+		early_settle(c, fd);
+		if (!conn_is_stepping(c)) {
+			atomic_store_explicit(&conn_unarmed, true, memory_order_relaxed);
 			continue;
+		}
+		if (writes && takes_early(c))
+			return CONDUIT_EARLY;
+		if (early_is(c) && !writes && c->early_shut & 1 << SHUT_RD)
+			return CONDUIT_END;
 		if (!block_may(fd, flags))
 			return -EAGAIN;
 		if (!deadline)
 			deadline = block_deadline(fd, writes ? SO_SNDTIMEO : SO_RCVTIMEO);
-		r = block_wait(fd, conn_wants(c), earlier(deadline, conn_deadline(c)));
+		r = early_wait(fd, conn_wants(c), earlier(deadline, conn_deadline(c)));
 		if (r == -ETIMEDOUT && clock_now_ms() >= deadline)
 			return -EAGAIN;
 		if (r == -ETIMEDOUT)
@@ -93,8 +107,12 @@ static ssize_t wait_for(int fd, size_t need)
  * part only. */
 static int wait_bytes(struct conn *c, int fd)
 {
-	ssize_t n = wait_for(fd, 1);
+	ssize_t n = early_any() ? early_wait(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO)) : 0;
 
+	if (!n)
+		n = wait_for(fd, 1);
+	else if (n == -ETIMEDOUT)
+		n = -EAGAIN;
 	if (n < 0 && n != -EAGAIN && n != -EINTR && n != -ENOTSOCK && n != -EBADF)
 		c->session->rx_eof = true; /* the kernel tells an error once; then it is the end */
 	return n < 0 ? (int)n : 0;
@@ -183,18 +201,21 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 	for (;;) {
 		fd = conn_fd(c, fd);
 		r = enter(c, fd, flags, true);
-		if (r)
+		if (r && r != CONDUIT_EARLY)
 			break;
-		r = session_send(c->session, &c->aead, fd, iov, done, n - done, flags);
+		r = r ? early_send(c, iov, done, n - done, flags)
+		      : session_send(c->session, &c->aead, fd, iov, done, n - done, flags);
 		if (r == -ESTALE)
 			continue;
 		if (r > 0)
 			done += (size_t)r;
+		if (early_is(c) && (r > 0 || r == -EAGAIN) && done < n && block_may(fd, flags))
+			continue;
 		if ((r < 0 && r != -EAGAIN) || done == n || !block_may(fd, flags))
 			break;
 		if (!deadline)
 			deadline = block_deadline(fd, SO_SNDTIMEO);
-		w = block_wait(fd, POLLOUT, deadline);
+		w = early_wait(fd, POLLOUT, deadline);
 		if (w < 0) {
 			r = w == -ETIMEDOUT ? -EAGAIN : w;
 			break;
@@ -215,6 +236,11 @@ int direct_push(struct conn *c, int fd)
 
 int direct_shutdown(struct conn *c, int fd, int how)
 {
+	if (conn_is_stepping(c)) {
+		early_settle(c, fd);
+		if (early_is(c) && early_shutdown(c, how) != -ESTALE)
+			return 0;
+	}
 	if (conn_state(c) == CONN_OPEN && how != SHUT_RD)
 		session_alert(c->session, &c->aead, fd, 0);
 	if (conn_state(c) == CONN_OPEN && how != SHUT_WR)
@@ -226,6 +252,8 @@ ssize_t direct_unread(struct conn *c, int fd)
 {
 	ssize_t r;
 
+	if (conn_is_stepping(c))
+		early_settle(c, fd);
 	switch (conn_state(c)) {
 	case CONN_OPEN:
 		do
@@ -253,8 +281,19 @@ static bool reaches_mark(struct conn *c, int fd)
 	return false;
 }
 
+short direct_wants(const struct conn *c, short events)
+{
+	short wants = conn_wants(c);
+
+	if (takes_early(c))
+		wants |= events & (POLLOUT | POLLWRNORM);
+	return wants;
+}
+
 short direct_events(struct conn *c, int fd, short events)
 {
+	if (conn_is_stepping(c))
+		return takes_early(c) ? events & (POLLOUT | POLLWRNORM) : 0;
 	if (conn_state(c) == CONN_FAILED && !c->server &&
 	    c->so_error) /* as a socket whose connect() failed */
 		return events | POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLERR | POLLHUP |

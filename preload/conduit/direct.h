@@ -9,6 +9,7 @@
 #define CONDUIT_PASS (-4096)
 #define CONDUIT_END (-4097) /* of enter(): a read says 0 */
 #define CONDUIT_WAIT (-4098)
+#define CONDUIT_EARLY (-4099) /* of enter(): a write is kept until the peer is known */
 
 /* connect(2) for a TCP socket, up to where it may have to wait. *c is the connection that the fd leads to, or NULL; a new one
  * may be stored there. CONDUIT_WAIT: direct_connect_wait() has the result. */
@@ -23,8 +24,10 @@ int direct_shutdown(struct conn *c, int fd, int how);
 /* FIONREAD. */
 ssize_t direct_unread(struct conn *c, int fd);
 /* Of `events` that the kernel reports for the socket, those that the program may see; the rest was swallowed and the
- * kernel told to wait for more. Not for stepping connections. */
+ * kernel told to wait for more. */
 short direct_events(struct conn *c, int fd, short events);
+/* What a poller of a stepping connection asks the kernel for, when the program asked for `events`. */
+short direct_wants(const struct conn *c, short events);
 /* SO_ERROR: reads and clears, as the kernel does. */
 int direct_error(struct conn *c, int fd);
 /* Before the last descriptor of this process is closed while calls are in progress: the socket gets a number of ours, and is

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
 
 #include "conduit/dial.h"
+#include "conduit/early.h"
 #include "conduit/share.h"
 #include "sys/clock.h"
 #include "sys/sys.h"
@@ -63,6 +65,7 @@ void shake_client(struct conn *c, int fd)
 	struct handshake_client peer = { .sni = to->sni.p, .identities = &to->identities };
 
 	begin(c, fd, handshake_new_client(c->id, &peer));
+	early_client(c, fd);
 }
 
 void shake_server(struct conn *c, int fd)
@@ -172,8 +175,19 @@ static void finish(struct conn *c, int fd)
 	c->admitted_as = shake_self(c->id);
 	c->handshake = handshake_free(c->handshake);
 	c->id = identity_unref(c->id);
+}
+
+/* The peer is authenticated. What the program wrote before goes out first; an error of the socket shows at its next call. */
+static int open_up(struct conn *c, int fd)
+{
+	if (early_flush(c, fd) == -EAGAIN) {
+		c->wants = POLLOUT;
+		return -EAGAIN;
+	}
 	conn_move(c, CONN_OPEN);
 	share_opened(c);
+	early_opened(c, fd);
+	return 0;
 }
 
 static void fail(struct conn *c, int fd, int err, enum weft_reason reason)
@@ -184,27 +198,43 @@ static void fail(struct conn *c, int fd, int err, enum weft_reason reason)
 		dial_failed(c, fd, err, reason, handshake_detail(c->handshake));
 }
 
+/* A client that closes before it said anything is the end of a stream, as it would be bare. */
+static int errno_of(const struct conn *c)
+{
+	if (!c->server)
+		return reason_errno(handshake_reason(c->handshake));
+	return handshake_ended(c->handshake) ? 0 : ECONNRESET;
+}
+
 int shake_step(struct conn *c, int fd)
 {
-	int r = handshake_step(c->handshake, fd);
+	int r;
 
+	if (!c->handshake && c->peer)
+		return open_up(c, fd);
+	r = handshake_step(c->handshake, fd);
 	if (r == -EAGAIN) {
 		c->wants = handshake_wants(c->handshake);
-		if (clock_now_ms() < c->deadline_ms)
+		if (c->server && !c->grace_ms && handshake_heard(c->handshake))
+			early_server(c);
+		if (!c->deadline_ms || clock_now_ms() < c->deadline_ms)
 			return r;
 		shake_expired(c, fd);
-	} else if (r < 0) {
-		fail(c, fd, c->server ? ECONNRESET : reason_errno(handshake_reason(c->handshake)),
-		     handshake_reason(c->handshake));
-	} else {
-		finish(c, fd);
+		return conn_state(c) == CONN_HANDSHAKE ? -EAGAIN : 0;
 	}
+	if (r < 0)
+		fail(c, fd, errno_of(c), handshake_reason(c->handshake));
+	else
+		finish(c, fd);
 	return 0;
 }
 
 void shake_expired(struct conn *c, int fd)
 {
-	if (c->handshake)
+	/* The program was told that it is connected; a TCP peer may be silent for as long as it likes. */
+	if (early_is(c) && !c->orphan && !c->server && !dial_has_other(c))
+		c->deadline_ms = 0;
+	else if (c->handshake)
 		fail(c, fd, c->server ? ECONNRESET : ETIMEDOUT, WEFT_REASON_HANDSHAKE_TIMEOUT);
 	else
 		conn_fail(c, fd, c->server ? ECONNRESET : ETIMEDOUT, WEFT_REASON_HANDSHAKE_TIMEOUT,

@@ -207,6 +207,11 @@ bool share_may_step(struct conn *c)
 	return false;
 }
 
+bool share_steps_here(const struct conn *c)
+{
+	return !c->share || atomic_load(&c->share->stepper) == holders_self();
+}
+
 void share_opened(struct conn *c)
 {
 	if (c->share)

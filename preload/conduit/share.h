@@ -33,6 +33,8 @@ struct holders *share_holders(struct conn *c); /* NULL: not shared */
 
 /* May this process take handshake steps? One does; the others follow when it is open. Step lock held. */
 bool share_may_step(struct conn *c);
+/* Not shared, or the steps are this process' already. */
+bool share_steps_here(const struct conn *c);
 void share_opened(struct conn *c);  /* the handshake is done in this process */
 bool share_is_last(struct conn *c); /* no other process still holds the connection */
 void share_leave(struct conn *c);   /* this process holds it no more */

@@ -18,6 +18,9 @@
  * In an AT_SECURE process, or with WEFT_MODE=off, everything below answers "not mesh". */
 void control_start(void);
 
+/* The process is at its end: what is secret is wiped. */
+void control_exit(void);
+
 /* Around fork, in the thread that forks: prepare takes the locks, the others leave them free. The child's own wishes
  * (random numbers, rate limits) start anew; mappings, identity and caches are its too. */
 void control_atfork_prepare(void);
@@ -81,6 +84,8 @@ enum mesh_accepts {
 };
 /* The process listens on `fd`: attach, enrol and REGISTER. Returns what mesh_accepts() does, MESH_PASSES for AF_UNIX. */
 enum mesh_accepts mesh_listen(int fd);
+/* This process listens there, as far as its table of listeners tells. */
+bool mesh_listens(const struct weft_addr *a);
 void mesh_unlisten(int fd);      /* before close of the last fd of a listener; may ask */
 void mesh_listen_shared(int fd); /* another process is given it: a close here is not its end */
 /* For an accept now, from memory; re-attaches after a restart of weftd (may ask). */

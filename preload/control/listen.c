@@ -228,3 +228,17 @@ enum mesh_accepts mesh_accepts(void)
 		return MESH_PASSES;
 	return MESH_REFUSES;
 }
+
+bool mesh_listens(const struct weft_addr *a)
+{
+	bool found = false;
+	struct quiet q;
+
+	control_lock(&q);
+	for (unsigned i = 0; i < SLOTS && !found; i++)
+		found = slots[i].fd && slots[i].addr.port == a->port &&
+			(addr_is_any(&slots[i].addr) ||
+			 memcmp(slots[i].addr.ip, a->ip, sizeof(a->ip)) == 0);
+	control_unlock(&q);
+	return found;
+}

@@ -183,3 +183,8 @@ const char *mesh_claim(void)
 {
 	return control_env.service;
 }
+
+void control_exit(void)
+{
+	keypair_wipe();
+}

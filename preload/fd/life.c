@@ -9,6 +9,7 @@
 
 #include "conduit/admit.h"
 #include "conduit/direct.h"
+#include "conduit/early.h"
 #include "conduit/share.h"
 #include "fd/reg.h"
 #include "sys/fds.h"
@@ -34,6 +35,7 @@ enum life_memory life_memory(void)
 /* The order of the locks; see conn.h, share.h, reg.h, control.h. */
 void life_fork_prepare(void)
 {
+	early_settle(NULL, -1);
 	quiet_hold();
 	share_prepare();
 	reg_lock();
@@ -51,6 +53,7 @@ void life_fork_parent(void)
 void life_fork_child(void)
 {
 	share_child();
+	early_forked();
 	reg_forked();
 	control_atfork_child();
 	quiet_let();
@@ -86,6 +89,18 @@ static void repoint(struct conn *c, int but)
 		}
 }
 
+/* Calls in progress, or what was written before the peer was known, outlive the descriptor. */
+static void close_last(struct conn *c, int fd)
+{
+	bool goes_on = early_orphan(c, fd);
+
+	if (atomic_load(&c->refs) > 1 && direct_keep(c, fd))
+		return;
+	if (goes_on)
+		early_disown(c);
+	direct_close(c, fd);
+}
+
 /* A word that the table gives up. The last descriptor takes the connection with it; `fd` still is open unless `gone`. */
 static void let_go(uintptr_t word, int fd, bool gone)
 {
@@ -96,8 +111,8 @@ static void let_go(uintptr_t word, int fd, bool gone)
 	if (atomic_fetch_sub(&c->fds, 1) == 1) {
 		if (gone)
 			conn_move(c, CONN_CLOSED);
-		else if (atomic_load(&c->refs) == 1 || !direct_keep(c, fd))
-			direct_close(c, fd);
+		else
+			close_last(c, fd);
 		reg_drop(c);
 	} else if (atomic_load(&c->fd) == fd) {
 		repoint(c, fd);
@@ -365,6 +380,7 @@ void life_exit(void)
 
 	if (!atomic_load_explicit(&conn_live, memory_order_relaxed) || !is_ours())
 		return;
+	early_exit();
 	conn_list_lock();
 	for (c = conn_list_first(); c; c = c->next)
 		if (conn_state(c) == CONN_OPEN && lock_try(&c->lock)) {

@@ -28,6 +28,7 @@ struct reg {
 	uint32_t events; /* the program's */
 	epoll_data_t data;
 	bool spent; /* its ONESHOT has fired */
+	bool early; /* the program was told that an early connection is writable; once, if EPOLLET */
 };
 
 static struct {
@@ -139,7 +140,9 @@ static struct epoll_event reg_event(uint32_t id)
 	struct epoll_event ev = { .events = r->events, .data.u64 = reg_tag(id) };
 
 	if (conn_is_stepping(r->conn))
-		ev.events = (uint32_t)conn_wants(r->conn) | EPOLLONESHOT;
+		ev.events = (uint16_t)direct_wants(r->conn,
+						   r->spent || r->early ? 0 : (short)r->events) |
+			    EPOLLONESHOT;
 	else if (conn_state(r->conn) == CONN_PLAIN)
 		ev.data = r->data;
 	return ev;
@@ -156,7 +159,7 @@ static long reg_arm(uint32_t id)
 	struct epoll_event ev = reg_event(id);
 	long err;
 
-	if (r->spent)
+	if (r->spent && !conn_is_stepping(r->conn))
 		return 0;
 	if (!(r->events & EPOLLEXCLUSIVE))
 		return ctl(r->ep, EPOLL_CTL_MOD, r->fd, &ev);
@@ -209,7 +212,7 @@ int reg_ctl(struct conn *c, int ep, int op, int fd, const struct epoll_event *ev
 
 		reg_at(id)->events = ev->events;
 		reg_at(id)->data = ev->data;
-		reg_at(id)->spent = false;
+		reg_at(id)->spent = reg_at(id)->early = false;
 		kernel = reg_event(id);
 		r = ctl(ep, op, fd, &kernel);
 		if (r)
@@ -270,6 +273,29 @@ void reg_drop(struct conn *c)
 	reg_unlock();
 }
 
+/* One event of an early connection: the program may see that it is writable. */
+static bool pass_early(struct conn *c, struct epoll_event *ev)
+{
+	uint32_t seen = (uint16_t)direct_events(c, c->fd, (short)ev->events);
+	uint64_t tag = ev->data.u64;
+	struct reg *r;
+	bool ours;
+
+	reg_lock();
+	r = reg_of(tag, &ours);
+	seen &= r ? r->events : 0;
+	if (seen) {
+		ev->events = seen;
+		ev->data = r->data;
+		r->spent = r->events & EPOLLONESHOT;
+		r->early = r->events & EPOLLET;
+	}
+	if (r && reg_arm(tag & 0xfffffff) < 0)
+		reg_free(tag & 0xfffffff);
+	reg_unlock();
+	return seen != 0;
+}
+
 static void arm_again(uint64_t tag)
 {
 	bool ours;
@@ -292,12 +318,14 @@ static bool pass_event(struct conn *c, const struct reg *r, struct epoll_event *
 
 	if (conn_is_stepping(c)) {
 		if (conn_step(c, r->fd) == -EAGAIN)
-			arm_again(tag);
+			return pass_early(c, ev);
 		else
 			reg_settle(c); /* raises the event anew, by what the kernel knows then */
 		return false;
 	}
 	reg_settle(c);
+	if (r->spent)
+		return false;
 	seen = (uint16_t)direct_events(c, r->fd, (short)ev->events) &
 	       ((r->events & ~REG_FLAGS) | REG_ALWAYS);
 	if (!seen) {

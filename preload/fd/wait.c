@@ -8,6 +8,7 @@
 
 #include "conduit/call.h"
 #include "conduit/direct.h"
+#include "conduit/early.h"
 #include "fd/reg.h"
 #include "fd/table.h"
 #include "sys/clock.h"
@@ -33,6 +34,16 @@ static struct timespec *time_left(int64_t deadline_ms, struct timespec *t)
 	return t;
 }
 
+/* Before a wait: early connections go as far as they can, and the pollers know of it. */
+static void settle(void)
+{
+	if (early_any())
+		early_settle(NULL, -1);
+	if (atomic_load_explicit(&conn_unarmed, memory_order_relaxed) &&
+	    atomic_exchange(&conn_unarmed, false))
+		reg_settle_all();
+}
+
 static void expire(void)
 {
 	if (!atomic_load_explicit(&conn_stepping, memory_order_relaxed))
@@ -43,13 +54,29 @@ static void expire(void)
 	}
 }
 
+/* Waits until the instance, or an early connection, has something to say. */
+static int wait_early(int ep, const struct timespec *left, const sigset_t *mask)
+{
+	struct pollfd p[1 + EARLY_FDS] = { { .fd = ep, .events = POLLIN } };
+
+	return sys.ppoll(p, 1 + (nfds_t)early_poll(p + 1), left, mask);
+}
+
 int wait_epoll(int ep, struct epoll_event *ev, int n, int64_t deadline_ms, const sigset_t *mask)
 {
-	struct timespec t, *left;
+	static const struct timespec none;
+	struct timespec t;
+	const struct timespec *left;
 	int r;
 
 	for (;;) {
+		settle();
 		left = time_left(deadline_ms, &t);
+		if (early_any() && n > 0) {
+			if (wait_early(ep, left, mask) < 0)
+				return -errno;
+			left = &none;
+		}
 		r = sys.epoll_pwait(ep, ev, n,
 				    left ? (int)(t.tv_sec * 1000 + t.tv_nsec / 1000000) : -1, mask);
 		if (r < 0)
@@ -119,7 +146,7 @@ struct wait_set {
 	struct conn **conn;
 	struct call call; /* on all of them */
 	struct room room; /* for more than a few */
-	struct pollfd few_fds[WAIT_STACK];
+	struct pollfd few_fds[WAIT_STACK + EARLY_FDS];
 	struct conn *few_conn[WAIT_STACK];
 };
 
@@ -132,7 +159,7 @@ static int set_open(struct wait_set *s, struct pollfd *fds, nfds_t n)
 	s->fds = fds;
 	s->kernel = s->few_fds;
 	s->conn = s->few_conn;
-	if (room_open(&s->room, n > WAIT_STACK ? n * each : 0) < 0)
+	if (room_open(&s->room, n > WAIT_STACK ? n * each + sizeof(s->few_fds) : 0) < 0)
 		return -ENOMEM;
 	if (n > WAIT_STACK) {
 		s->conn = s->room.p;
@@ -178,7 +205,7 @@ static void set_arm(struct wait_set *s)
 		if (conn_is_stepping(s->conn[i]) && s->fds[i].events & (POLLOUT | POLLWRNORM))
 			conn_speaks_first(s->conn[i]);
 		if (conn_is_stepping(s->conn[i]))
-			s->kernel[i].events = conn_wants(s->conn[i]);
+			s->kernel[i].events = direct_wants(s->conn[i], s->fds[i].events);
 	}
 }
 
@@ -194,8 +221,8 @@ static int set_take(struct wait_set *s, bool *again)
 		short seen = s->kernel[i].revents;
 
 		if (c && seen && !(seen & POLLNVAL)) {
-			if (conn_is_stepping(c)) {
-				*again |= conn_step(c, s->fds[i].fd) == 0;
+			if (conn_is_stepping(c) && conn_step(c, s->fds[i].fd) == 0) {
+				*again = true;
 				seen = 0;
 			} else {
 				seen = direct_events(c, s->fds[i].fd, seen);
@@ -215,18 +242,21 @@ static int wait_set(struct pollfd *fds, nfds_t n, int64_t deadline_ms, const sig
 {
 	struct wait_set s;
 	struct timespec t, *left;
+	nfds_t all;
 	bool again;
 	int r = set_open(&s, fds, n);
 
 	if (r)
 		return r;
 	for (;;) {
+		settle();
 		set_arm(&s);
 		left = time_left(deadline_ms, &t);
-		r = sys.ppoll(s.kernel, n, left, mask);
+		all = n + (nfds_t)early_poll(s.kernel + n);
+		r = sys.ppoll(s.kernel, all, left, mask);
 		r = r < 0 ? -errno : r;
 		if (r == -EINVAL && select)
-			r = ready_by_select(s.kernel, n, left, mask);
+			r = ready_by_select(s.kernel, all, left, mask);
 		if (r < 0)
 			break;
 		r = set_take(&s, &again);

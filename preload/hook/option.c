@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
+#include "conduit/early.h"
 #include "fd/life.h"
 #include "fd/reg.h"
 #include "hook/hook.h"
@@ -43,7 +44,8 @@ HOOK_EXPORT int getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 
 	if (c && c->connected && conn_is_stepping(c))
 		r = conn_step(c, fd) == -EAGAIN ? -ENOTCONN : CONDUIT_PASS;
-	if (c && c->connected && (conn_state(c) == CONN_OPEN || conn_state(c) == CONN_PLAIN))
+	if (c && c->connected &&
+	    (early_is(c) || conn_state(c) == CONN_OPEN || conn_state(c) == CONN_PLAIN))
 		r = answer_name(c, fd, addr, len);
 	conn_put(c);
 	return r == CONDUIT_PASS ? sys.getpeername(fd, addr, len) : (int)hook_result(r, saved);

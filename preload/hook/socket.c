@@ -1,6 +1,8 @@
 /* Sockets: birth, connection, acceptance, end of one direction. */
 #include <sys/syscall.h>
 
+#include "conduit/block.h"
+#include "conduit/early.h"
 #include "fd/life.h"
 #include "fd/reg.h"
 #include "hook/hook.h"
@@ -36,6 +38,16 @@ HOOK_EXPORT int listen(int fd, int backlog)
 	return (int)hook_result(life_listen(fd, backlog), saved);
 }
 
+/* Early connections go on while the program waits for another. */
+static int await_accept(int fd)
+{
+	int r = 0;
+
+	if (early_any() && block_may(fd, 0))
+		r = early_wait(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO));
+	return r == -ETIMEDOUT ? -EAGAIN : r;
+}
+
 HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	uintptr_t word =
@@ -43,7 +55,8 @@ HOOK_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 	int saved = errno, got;
 
 	conn_push();
-	got = sys.accept(fd, addr, len);
+	got = await_accept(fd);
+	got = got < 0 ? (int)hook_result(got, saved) : sys.accept(fd, addr, len);
 
 	return got < 0 ? got : (int)hook_result(life_accepted(fd, word, got), saved);
 }
@@ -54,7 +67,8 @@ HOOK_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags
 	int saved = errno, got;
 
 	conn_push();
-	got = sys.accept4(fd, addr, len, flags);
+	got = await_accept(fd);
+	got = got < 0 ? (int)hook_result(got, saved) : sys.accept4(fd, addr, len, flags);
 
 	return got < 0 ? got : (int)hook_result(life_accepted(fd, word, got), saved);
 }

@@ -20,6 +20,7 @@ static void end(int status, void *unused)
 		stdio_flush();
 		life_exit();
 	}
+	control_exit();
 }
 
 __attribute__((constructor)) static void start(void)

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/time.h>
 
+#include "conduit/early.h"
 #include "fd/life.h"
 #include "fd/reg.h"
 #include "fd/wait.h"
@@ -18,11 +19,11 @@ static inline bool nothing_live(void)
 	return false;
 }
 
-/* Memory that cannot be touched is the kernel's to complain of. */
+/* Is there a meshed socket in the set, or one elsewhere that needs this wait for its steps? Memory that cannot be touched is the kernel's to complain of. */
 static bool any_conn(struct pollfd *fds, nfds_t n)
 {
 	return !nothing_live() && n <= INT_MAX / sizeof(*fds) &&
-	       user_writes(fds, n * sizeof(*fds)) && wait_has_conn(fds, n);
+	       user_writes(fds, n * sizeof(*fds)) && (early_any() || wait_has_conn(fds, n));
 }
 
 static bool any_in_sets(int n, const fd_set *r, const fd_set *w, const fd_set *e)
@@ -35,7 +36,7 @@ static bool any_in_sets(int n, const fd_set *r, const fd_set *w, const fd_set *e
 	for (i = 0; i < 3; i++)
 		if (sets[i] && !user_writes(sets[i], (size_t)(n + 7) / 8))
 			return false;
-	return wait_set_has_conn(n, r, w, e);
+	return early_any() || wait_set_has_conn(n, r, w, e);
 }
 
 static int64_t after_ms(int timeout)

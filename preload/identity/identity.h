@@ -24,6 +24,7 @@ struct identity *identity_unref(struct identity *id); /* NULL-safe, returns NULL
 struct keypair;
 struct keypair *keypair_get(void); /* NULL: no memory or no entropy */
 /* Self-signed certificate request, DER. Bytes written to `out` (WEFT_CSR_MAX) or -EIO. */
+void keypair_wipe(void); /* at the end of the process: no handshake from here on */
 int keypair_csr(struct keypair *k, uint8_t *out);
 
 /* Builds an identity from the encoded wire_identity that weftd wrote. The leaf must carry our public key.

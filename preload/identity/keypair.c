@@ -48,7 +48,7 @@ struct keypair *keypair_get(void)
 }
 
 /* Only the number goes: a thread that shakes hands while the process exits fails, and does not crash. */
-static __attribute__((destructor)) void keypair_wipe(void)
+void keypair_wipe(void)
 {
 	struct keypair *k = atomic_load_explicit(&keypair_ready, memory_order_acquire);
 	uint8_t scalar[SCALAR_SIZE];

@@ -70,6 +70,7 @@ static int flight_write(BIO *b, const char *data, int n)
 	BIO_clear_retry_flags(b);
 	if (n <= 0 || need > FLIGHT_MAX)
 		return -1;
+	f->answered = true;
 	if (need > f->out_size) {
 		size_t size = need < FLIGHT_START ? FLIGHT_START : need + need / 2;
 		uint8_t *p = realloc(f->out, size);

@@ -12,6 +12,7 @@ struct flight {
 	int fd;    /* of the step that runs */
 	int error; /* -errno of the socket, other than -EAGAIN */
 	bool eof;
+	bool answered;    /* OpenSSL wrote something */
 	bool full;        /* the socket took no more: wait for POLLOUT */
 	uint8_t first[3]; /* what the peer's stream begins with */
 	unsigned n_first;

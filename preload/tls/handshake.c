@@ -173,6 +173,18 @@ enum weft_reason handshake_reason(const struct handshake *h)
 	return h->reason;
 }
 
+bool handshake_heard(const struct handshake *h)
+{
+	return h->flight.answered;
+}
+
+bool handshake_ended(const struct handshake *h)
+{
+	/* EPIPE: after the peer's FIN, and a RST for what we sent then */
+	return h->reason == WEFT_REASON_HANDSHAKE_FAILED &&
+	       (h->flight.eof || h->flight.error == -EPIPE);
+}
+
 const char *handshake_detail(const struct handshake *h)
 {
 	return h->detail;

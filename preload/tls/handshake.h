@@ -29,6 +29,9 @@ struct handshake *handshake_free(struct handshake *h); /* NULL-safe, returns NUL
 int handshake_step(struct handshake *h, int fd);
 short handshake_wants(const struct handshake *h); /* POLLIN or POLLOUT */
 enum weft_reason handshake_reason(const struct handshake *h);
+bool handshake_heard(const struct handshake *h); /* of a server: it has answered a ClientHello */
+bool handshake_ended(
+	const struct handshake *h); /* failed because the peer closed, without an alert */
 const char *
 handshake_detail(const struct handshake *h); /* for the log: OpenSSL's words; never NULL */
 
