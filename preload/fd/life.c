@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "conduit/admit.h"
+#include "conduit/carry.h"
 #include "conduit/direct.h"
 #include "conduit/early.h"
 #include "conduit/share.h"
@@ -253,14 +254,22 @@ static int tcp_state(int fd)
 void life_received(int fd)
 {
 	int saved = errno;
+	struct conn *c;
 
 	life_born(fd, SLOT_UNKNOWN);
 	if (is_ours() && is_tcp(fd)) {
-		if (tcp_state(fd) == TCP_LISTEN)
+		c = carry_conn(fd); /* it was ours before */
+		if (c && !c->given) {
+			atomic_fetch_add(&c->fds, 1);
+			life_attach(fd, c);
+			c = NULL;
+		} else if (tcp_state(fd) == TCP_LISTEN) {
 			make_listener(fd);
-		else if (tcp_state(fd) == TCP_CLOSE)
+		} else if (tcp_state(fd) == TCP_CLOSE) {
 			life_born(fd,
 				  option(fd, SO_DOMAIN) == AF_INET6 ? SLOT_FRESH6 : SLOT_FRESH4);
+		}
+		conn_put(c);
 	}
 	errno = saved;
 }

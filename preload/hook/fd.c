@@ -116,6 +116,17 @@ HOOK_EXPORT int fcntl64(int fd, int cmd, ...)
 	return fcntl_done(fd, cmd, sys.fcntl64(fd, cmd, arg));
 }
 
+/* Of this or another process; glibc 2.36 is the first to have it as a function. */
+HOOK_EXPORT int pidfd_getfd(int pidfd, int fd, unsigned flags)
+{
+	int got = sys.pidfd_getfd ? sys.pidfd_getfd(pidfd, fd, flags)
+				  : (int)sys.syscall(SYS_pidfd_getfd, pidfd, fd, flags, 0, 0, 0);
+
+	if (got >= 0)
+		life_received(got);
+	return got;
+}
+
 /* Destructors do not run here. */
 HOOK_EXPORT void _exit(int status)
 {

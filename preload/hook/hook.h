@@ -27,6 +27,9 @@ static inline bool hook_passes(int fd)
 /* Flags of preadv2(2) and pwritev2(2) that mean nothing for a stream, or RWF_NOWAIT. */
 #define HOOK_RWF (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)
 
+/* glibc has it since 2.36. */
+int pidfd_getfd(int pidfd, int fd, unsigned flags);
+
 /* Fortified forms: glibc declares them only to itself. */
 ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
 ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags);

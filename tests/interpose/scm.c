@@ -1,4 +1,6 @@
 /* Connections that travel over a Unix socket: to oneself, to a worker, before and after their first byte, several at once. */
+#include <sys/syscall.h>
+
 #include "probe.h"
 
 #define MANY 4
@@ -293,6 +295,28 @@ static void batches(void)
 	MUST(close(channel[0]) == 0 && close(channel[1]) == 0);
 }
 
+/* pidfd_getfd(2) of one's own connection. */
+static void by_pidfd(void)
+{
+	int self, fd;
+	struct pair p;
+
+	printf("-- pidfd_getfd\n");
+	pair_open(&p);
+	talk(p.client, p.server, "before");
+	self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	MUST(self >= 0);
+	fd = (int)syscall(SYS_pidfd_getfd, self, p.server, 0);
+	MUST(fd >= 0);
+	talk(p.client, fd, "by the new");
+	talk(p.client, p.server, "by the old");
+	MUST(close(p.server) == 0);
+	p.server = fd;
+	talk(p.client, p.server, "after");
+	pair_close(&p);
+	MUST(close(self) == 0);
+}
+
 int main(void)
 {
 	probe_start();
@@ -307,5 +331,6 @@ int main(void)
 	full_channel();
 	others();
 	batches();
+	by_pidfd();
 	return 0;
 }
