@@ -3,6 +3,7 @@
 #ifndef SYS_SYS_H
 #define SYS_SYS_H
 
+#include <aio.h>
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
