@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -66,9 +67,21 @@ int direct_connect_wait(struct conn *c, int fd)
 	return outcome(c);
 }
 
+/* A connection that began in the clear goes on so, whatever the address means by now: programs ask by a second connect(). */
+static bool is_under_way(int fd)
+{
+	struct tcp_info info = { .tcpi_state = TCP_CLOSE };
+	socklen_t len = sizeof(info);
+
+	sys_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)&info, (long)&len, 0);
+	return info.tcpi_state != TCP_CLOSE;
+}
+
 /* A second connect(), or one after a failure. 1: a new connection is to be made. */
 static int connect_again(struct conn *c, int fd)
 {
+	if (conn_state(c) == CONN_PLAIN && !c->connected)
+		return is_under_way(fd) ? CONDUIT_PASS : 1;
 	if (conn_state(c) == CONN_NEW ||
 	    (conn_state(c) == CONN_FAILED && !c->server && !c->so_error))
 		return 1;
@@ -156,6 +169,8 @@ int direct_connect(struct conn **pc, int fd, int family, const struct sockaddr *
 		return r;
 	if (!is_stream(fd)) /* a datagram to a virtual address would be sent as multicast */
 		return kind == WEFT_NAMES_VIP ? -ENETUNREACH : CONDUIT_PASS;
+	if (is_under_way(fd))
+		return CONDUIT_PASS;
 	if (!c)
 		c = *pc = conn_new(fd, family);
 	if (!c)

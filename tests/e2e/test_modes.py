@@ -1,5 +1,7 @@
 """observe, enforce and off on running processes: nothing is lost while the mode changes, and observe tells what would be."""
 import json
+import re
+import socket
 import subprocess
 import time
 
@@ -83,6 +85,9 @@ def test_no_new_connection_fails_while_the_mode_changes(strict, servers, way, fi
         servers(strict).python(GREETER, "orders", port)
     wait_until("announced as not encrypting", lambda: strict.endpoints("orders") and not endpoint_is_tls(strict))
     loads = [Load(strict, "orders", port, first=first), Load(strict, "127.0.0.1", port, first=first)]
+    ab = None
+    if first == "writes":  # a client that never blocks, eight at a time
+        ab = strict.popen(["ab", "-q", "-c", "8", "-t", "7", "-n", "10000000", f"http://127.0.0.1:{port}/who"], service="web")
     for mode in ("enforce", "off", "enforce", "observe", "enforce"):
         time.sleep(1.2)
         assert speaks_plain(port) or first == "reads" or endpoint_is_tls(strict)
@@ -93,6 +98,9 @@ def test_no_new_connection_fails_while_the_mode_changes(strict, servers, way, fi
     for load in loads:
         made, failed, text = load.end()
         assert failed == 0 and made > 10, text
+    if ab:
+        ab.wait()
+        assert re.search(r"Failed requests: +0\n", ab.text()), ab.text()
 
 
 def test_a_mode_is_in_force_within_a_second(strict, servers):
@@ -129,3 +137,50 @@ def test_a_server_that_does_not_enforce_takes_mesh_clients(strict, servers, mode
         assert strict.curl("http://orders/who").text == "nginx\n"
     totals = {p["service"]: p["totals"] for p in strict.weft_json("status", "--coverage")["processes"] if p["pid"]}
     assert totals["orders.default"]["admitted"] == 3
+
+
+# A connection that begins without the mesh, watched by epoll from before, and asked for again by connect() until it is there.
+TWICE = """
+import errno, select, socket, sys
+s = socket.socket(); s.setblocking(False)
+ep = select.epoll()
+if sys.argv[2] == "watched": ep.register(s, select.EPOLLOUT)
+print(errno.errorcode[s.connect_ex(("127.0.0.1", int(sys.argv[1])))], flush=True)
+sys.stdin.readline()
+print(errno.errorcode.get(s.connect_ex(("127.0.0.1", int(sys.argv[1]))), 0), flush=True)
+if sys.argv[3:]:
+    s.setblocking(True)
+    s.sendall(b"GET /who HTTP/1.0\\r\\n\\r\\n")
+    print(s.makefile().read().splitlines()[-1])
+"""
+
+
+@pytest.mark.parametrize("how", ["watched", "bare"])
+def test_a_connection_that_began_in_the_clear_goes_on_so(strict, servers, how):
+    """The mode changes between two calls of connect() for one connection: what is under way is not begun anew."""
+    change(strict, "MeshConfig", "observe")
+    time.sleep(1)
+    nginx = servers(strict).nginx("orders")
+    p = strict.popen(["/usr/bin/python3", "-c", TWICE, nginx.port, how, "use"], service="web", stdin=subprocess.PIPE)
+    wait_until("it has begun", lambda: p.text())
+    change(strict, "MeshConfig", "enforce")
+    wait_until("enforce is in force", lambda: not speaks_plain(nginx.port))
+    p.popen.stdin.close()
+    p.wait()
+    assert p.text().split() == ["EINPROGRESS", "0", "nginx"]
+
+
+@pytest.mark.parametrize("how", ["watched", "bare"])
+def test_a_second_connect_to_somebody_else_is_the_kernels(mesh, how):
+    """A stranger that does not take the connection: the second call says EALREADY, as it does without the library."""
+    stranger = socket.socket()
+    stranger.bind(("127.0.0.1", 0))
+    stranger.listen(0)
+    port = stranger.getsockname()[1]
+    held = [socket.socket() for _ in range(4)]  # until its queue is full
+    for s in held:
+        s.setblocking(False)
+        s.connect_ex(("127.0.0.1", port))
+    for shim in (False, True):
+        r = mesh.run(["/usr/bin/python3", "-c", TWICE, port, how], service="web" if shim else None, shim=shim)
+        assert r.text.split() == ["EINPROGRESS", "EALREADY"], (shim, r)
