@@ -25,6 +25,7 @@
 
 _Atomic int conn_live, conn_stepping, conn_early;
 _Atomic bool conn_unarmed;
+void (*conn_moved_on)(struct conn *c);
 
 static struct {
 	struct lock lock;
@@ -225,7 +226,7 @@ static int step_once(struct conn *c, int fd)
 	}
 }
 
-int conn_step(struct conn *c, int fd)
+static int step(struct conn *c, int fd, bool unwaited)
 {
 	int r = 0;
 
@@ -234,7 +235,7 @@ int conn_step(struct conn *c, int fd)
 	quiet_hold();
 	if (lock_try(&c->lock)) {
 		fd = conn_fd(c, fd);
-		if (share_may_step(c))
+		if ((!unwaited || !c->waiters) && share_may_step(c))
 			while (conn_is_stepping(c) && !r)
 				r = step_once(c, fd);
 		early_check(c);
@@ -242,6 +243,25 @@ int conn_step(struct conn *c, int fd)
 	}
 	quiet_let();
 	return conn_is_stepping(c) ? -EAGAIN : 0;
+}
+
+int conn_step(struct conn *c, int fd)
+{
+	return step(c, fd, false);
+}
+
+void conn_step_unwaited(struct conn *c, int fd)
+{
+	step(c, fd, true);
+}
+
+void conn_wait(struct conn *c, int delta)
+{
+	quiet_hold();
+	lock_take(&c->lock); /* a step of another thread is done by now, or will not be */
+	atomic_fetch_add(&c->waiters, delta);
+	lock_drop(&c->lock);
+	quiet_let();
 }
 
 short conn_wants(const struct conn *c)

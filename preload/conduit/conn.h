@@ -82,6 +82,7 @@ struct conn {
 	int64_t sniff_for_ms; /* how long that is */
 	int64_t timeout_ms;   /* of one TCP connect */
 	int64_t grace_ms;     /* conduit/early.h: early from then on; 0: not known yet */
+	_Atomic int waiters;  /* threads that wait for what its next step needs, and will take it */
 	_Atomic bool early;   /* told to the program as connected while stepping */
 	_Atomic bool orphan; /* the program has closed it: it goes on with a reference of its own */
 	uint8_t early_shut;  /* bit per SHUT_RD, SHUT_WR */
@@ -145,6 +146,9 @@ void conn_seen(int fd, enum weft_tally kind, enum weft_reason reason);
 
 /* Goes as far as it can without waiting. -EAGAIN: still stepping, wait for conn_wants(). 0: it is not stepping any more. */
 int conn_step(struct conn *c, int fd);
+void conn_step_unwaited(struct conn *c, int fd); /* the same, unless a thread waits to do so */
+/* Of a thread that is about to sleep until conn_wants(), or has slept: +1, -1. The state is read in between. */
+void conn_wait(struct conn *c, int delta);
 short conn_wants(const struct conn *c); /* POLLIN or POLLOUT */
 /* When the wait for this connection must end at the latest; INT64_MAX: no bound. */
 int64_t conn_deadline(const struct conn *c);
@@ -162,6 +166,9 @@ static inline void conn_push(void)
 	if (__builtin_expect(atomic_load_explicit(&session_holds, memory_order_relaxed), 0))
 		conn_push_all();
 }
+
+/* Told of each connection that a step of another call has moved on. Set once, by the fd room. */
+extern void (*conn_moved_on)(struct conn *c);
 
 /* Held while the list of connections must not change: around fork, and in walks. */
 void conn_list_lock(void);

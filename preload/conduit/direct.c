@@ -80,7 +80,7 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 			return -EAGAIN;
 		if (!deadline)
 			deadline = block_deadline(fd, writes ? SO_SNDTIMEO : SO_RCVTIMEO);
-		r = early_wait(fd, conn_wants(c), earlier(deadline, conn_deadline(c)));
+		r = early_wait(c, fd, conn_wants(c), earlier(deadline, conn_deadline(c)));
 		if (r == -ETIMEDOUT && clock_now_ms() >= deadline)
 			return -EAGAIN;
 		if (r == -ETIMEDOUT)
@@ -107,7 +107,7 @@ static ssize_t wait_for(int fd, size_t need)
  * part only. */
 static int wait_bytes(struct conn *c, int fd)
 {
-	ssize_t n = early_any() ? early_wait(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO)) : 0;
+	ssize_t n = early_any() ? early_wait(NULL, fd, POLLIN, block_deadline(fd, SO_RCVTIMEO)) : 0;
 
 	if (!n)
 		n = wait_for(fd, 1);
@@ -215,7 +215,7 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 			break;
 		if (!deadline)
 			deadline = block_deadline(fd, SO_SNDTIMEO);
-		w = early_wait(fd, POLLOUT, deadline);
+		w = early_wait(NULL, fd, POLLOUT, deadline);
 		if (w < 0) {
 			r = w == -ETIMEDOUT ? -EAGAIN : w;
 			break;

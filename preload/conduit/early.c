@@ -11,6 +11,7 @@
 #include "conduit/direct.h"
 #include "conduit/share.h"
 #include "sys/clock.h"
+#include "sys/leave.h"
 #include "sys/quiet.h"
 #include "sys/sys.h"
 
@@ -249,7 +250,7 @@ static void collect(struct ready *r)
 	conn_list_lock();
 	for (pass = 0; pass < 2; pass++)
 		for (c = conn_list_first(); c && r->n < EARLY_FDS; c = c->next) {
-			if (!conn_is_stepping(c) || c->early != (pass == 0) ||
+			if (!conn_is_stepping(c) || c->early != (pass == 0) || c->waiters ||
 			    !share_steps_here(c) || !conn_get(c))
 				continue;
 			r->conn[r->n] = c;
@@ -265,7 +266,9 @@ static void step_one(struct conn *c)
 		abandon(c);
 		return;
 	}
-	conn_step(c, c->fd);
+	conn_step_unwaited(c, c->fd);
+	if (conn_moved_on)
+		conn_moved_on(c);
 	if (!conn_is_stepping(c))
 		early_disown(c);
 }
@@ -313,25 +316,43 @@ int early_poll(struct pollfd p[static EARLY_FDS])
 		return 0;
 	conn_list_lock();
 	for (c = conn_list_first(); c && n < EARLY_FDS; c = c->next)
-		if (early_is(c) && share_steps_here(c))
+		if (early_is(c) && !c->waiters && share_steps_here(c))
 			p[n++] =
 				(struct pollfd){ .fd = conn_fd(c, c->fd), .events = conn_wants(c) };
 	conn_list_unlock();
 	return n;
 }
 
-int early_wait(int fd, short events, int64_t deadline_ms)
+static void stop_waiting(void *arg)
+{
+	struct conn *c = arg;
+
+	atomic_fetch_sub(&c->waiters, 1);
+}
+
+int early_wait(struct conn *c, int fd, short events, int64_t deadline_ms)
 {
 	struct pollfd p[1 + EARLY_FDS];
+	struct leave leave;
+	bool stepping;
 	int n, r;
 
 	for (;;) {
+		stepping = c && conn_is_stepping(c);
+		if (stepping) {
+			conn_wait(c, +1);
+			leave_push(&leave, stop_waiting, c);
+		}
 		n = early_poll(p + 1);
-		if (!n)
-			return block_wait(fd, events, deadline_ms);
 		p[0] = (struct pollfd){ .fd = fd, .events = events };
-		r = block_wait_any(p, (unsigned)n + 1, deadline_ms);
-		if (r < 0 || p[0].revents)
+		r = stepping && !conn_is_stepping(c)
+			    ? 0
+			    : block_wait_any(p, (unsigned)n + 1, deadline_ms);
+		if (stepping) {
+			leave_pop(&leave);
+			stop_waiting(c);
+		}
+		if (r < 0 || p[0].revents || (stepping && !conn_is_stepping(c)))
 			return r;
 		early_settle(NULL, -1);
 	}

@@ -69,6 +69,7 @@ void life_start(void (*attached)(void))
 			     -1, 0);
 
 	on_attach = attached;
+	conn_moved_on = reg_settle;
 	share_start();
 	pid = (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 	if (sys_call(SYS_madvise, page, 1, MADV_WIPEONFORK, 0, 0, 0) == 0) {

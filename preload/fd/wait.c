@@ -12,6 +12,7 @@
 #include "fd/reg.h"
 #include "fd/table.h"
 #include "sys/clock.h"
+#include "sys/quiet.h"
 #include "sys/leave.h"
 #include "sys/pool.h"
 #include "sys/quiet.h"
@@ -145,6 +146,8 @@ struct wait_set {
 	struct pollfd *kernel; /* what the kernel is asked */
 	struct conn **conn;
 	struct call call; /* on all of them */
+	bool waits;       /* they count us among their waiters */
+	struct leave leave;
 	struct room room; /* for more than a few */
 	struct pollfd few_fds[WAIT_STACK + EARLY_FDS];
 	struct conn *few_conn[WAIT_STACK];
@@ -192,6 +195,40 @@ static struct conn *set_conn(struct wait_set *s, nfds_t i)
 		quiet_data_let();
 	}
 	return s->conn[i];
+}
+
+static void set_stop(void *arg)
+{
+	struct wait_set *s = arg;
+	nfds_t i;
+
+	for (i = 0; i < s->n; i++)
+		if (s->conn[i])
+			atomic_fetch_sub(&s->conn[i]->waiters, 1);
+}
+
+/* Other threads leave the steps of stepping connections to us while we wait for what they need. */
+static void set_begin(struct wait_set *s)
+{
+	nfds_t i;
+
+	s->waits = atomic_load_explicit(&conn_stepping, memory_order_relaxed) != 0;
+	if (!s->waits)
+		return;
+	quiet_hold();
+	for (i = 0; i < s->n; i++)
+		if (s->conn[i])
+			conn_wait(s->conn[i], +1);
+	leave_push(&s->leave, set_stop, s);
+	quiet_let();
+}
+
+static void set_end(struct wait_set *s)
+{
+	if (!s->waits)
+		return;
+	leave_pop(&s->leave);
+	set_stop(s);
 }
 
 static void set_arm(struct wait_set *s)
@@ -250,6 +287,7 @@ static int wait_set(struct pollfd *fds, nfds_t n, int64_t deadline_ms, const sig
 		return r;
 	for (;;) {
 		settle();
+		set_begin(&s);
 		set_arm(&s);
 		left = time_left(deadline_ms, &t);
 		all = n + (nfds_t)early_poll(s.kernel + n);
@@ -257,6 +295,7 @@ static int wait_set(struct pollfd *fds, nfds_t n, int64_t deadline_ms, const sig
 		r = r < 0 ? -errno : r;
 		if (r == -EINVAL && select)
 			r = ready_by_select(s.kernel, all, left, mask);
+		set_end(&s);
 		if (r < 0)
 			break;
 		r = set_take(&s, &again);

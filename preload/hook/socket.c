@@ -44,7 +44,7 @@ static int await_accept(int fd)
 	int r = 0;
 
 	if (early_any() && block_may(fd, 0))
-		r = early_wait(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO));
+		r = early_wait(NULL, fd, POLLIN, block_deadline(fd, SO_RCVTIMEO));
 	return r == -ETIMEDOUT ? -EAGAIN : r;
 }
 

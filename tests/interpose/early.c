@@ -188,6 +188,39 @@ static void filled(void)
 	MUST(close(c) == 0 && close(s) == 0 && close(l) == 0);
 }
 
+static void *take_all(void *arg)
+{
+	static char in[1 << 16];
+	int s = accept(*(int *)arg, NULL, NULL);
+	ssize_t r;
+
+	MUST(s >= 0);
+	while ((r = recv(s, in, sizeof(in), 0)) > 0)
+		;
+	MUST(r == 0 && close(s) == 0);
+	return NULL;
+}
+
+/* One thread sleeps until the full socket takes more; it is another that empties it. */
+static void filled_for_thread(bool by_epoll)
+{
+	static const char out[1 << 16];
+	struct epoll_event ev = { .events = EPOLLOUT };
+	int l = listen_on(&addr), c = connect_to(&addr), ep = epoll_create1(EPOLL_CLOEXEC);
+	pthread_t t;
+
+	printf("--- filled, %s\n", by_epoll ? "epoll" : "poll");
+	set_nonblock(c, true);
+	while (send(c, out, sizeof(out), 0) > 0)
+		;
+	MUST(errno == EAGAIN && epoll_ctl(ep, EPOLL_CTL_ADD, c, &ev) == 0);
+	MUST(pthread_create(&t, NULL, take_all, &l) == 0);
+	if (by_epoll)
+		SHOW(epoll_wait(ep, &ev, 1, PROBE_WAIT_MS));
+	printf("%s\n", events_text(wait_for(c, POLLOUT)));
+	MUST(close(c) == 0 && pthread_join(t, NULL) == 0 && close(l) == 0 && close(ep) == 0);
+}
+
 /* The server is another process and accepts when a message over a pipe says so. */
 static void by_message(bool closes)
 {
@@ -246,6 +279,8 @@ int main(void)
 	polled(EPOLLONESHOT);
 	both_polled();
 	filled();
+	filled_for_thread(false);
+	filled_for_thread(true);
 	by_message(false);
 	by_message(true);
 	return 0;
