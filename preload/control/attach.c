@@ -168,7 +168,8 @@ static int hello(int timeout_ms)
 		.ceiling = control_env.ceiling,
 	};
 	struct wire_welcome out;
-	struct exchange x = { .type = WIRE_HELLO,
+	struct exchange x = { .brings_fds = true,
+			      .type = WIRE_HELLO,
 			      .ask = &wire_schema_hello,
 			      .in = &in,
 			      .answer = &wire_schema_welcome,

@@ -17,8 +17,9 @@ struct exchange {
 	void *block;           /* the caller frees it */
 	int fds[EXCHANGE_FDS]; /* that came with the answer, else -1; the caller calls exchange_close() */
 	int timeout_ms;
-	bool aside; /* nothing hangs on it: no answer does not count as a weftd that is away */
-	int code;   /* of a refusal: errno, and its text */
+	bool brings_fds; /* the answer comes with descriptors */
+	bool aside;      /* nothing hangs on it: no answer does not count as a weftd that is away */
+	int code;        /* of a refusal: errno, and its text */
 	char text[256];
 };
 

@@ -23,9 +23,9 @@ class Libuv(Suite):
     def jobs(self):
         program = f"{self.tree}/build/uv_run_tests"
         env = {"UV_RUN_AS_ROOT": "1", "UV_TEST_TIMEOUT_MULTIPLIER": "4", "RES_OPTIONS": "attempts:0"}
-        listed = subprocess.run([program, "--list"], env=env, capture_output=True, text=True, check=True).stdout.split()
-        # The same helper (an echo server, for one) serves many tests: the list names tests alone, each once.
-        return [Job(name, [program, name], self.tree, SECONDS, env) for name in dict.fromkeys(listed)]
+        listed = subprocess.run([program, "--list"], env=env, capture_output=True, text=True, check=True).stdout
+        names = re.findall(r"(?m)^(\w+)", listed)  # with the helpers of each in brackets on a line of their own
+        return [Job(name, [program, name], self.tree, SECONDS, env) for name in dict.fromkeys(names)]
 
     def results(self, job, outcome):
         """ok, skip, or not ok with the assertion that failed: the tests print that as `in FILE on line N: expression`."""
