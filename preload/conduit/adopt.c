@@ -17,6 +17,7 @@ struct carried {
 	struct carry_head head;
 	bool known; /* this version and build can take the sessions */
 	bool same_ipc;
+	uint64_t token;
 	struct carry_entry
 		*next; /* where the search goes on: entries come in the order of descriptors */
 	carry_attach *attach;
@@ -91,7 +92,7 @@ static int take_session(struct conn *c, const struct carried *in, const struct c
 	if (r == -EIDRM && is_current(e, fd))
 		return session_read(&c->own, bytes, e->session_len);
 	if (!r)
-		holders_claim(share_holders(c));
+		holders_claim(share_holders(c), in->token);
 	return r;
 }
 
@@ -165,7 +166,7 @@ static void look_at(struct carried *in, int fd)
 	if (c) {
 		atomic_fetch_add(&c->fds, 1);
 		if (!e->made && c->share)
-			holders_claim(share_holders(c));
+			holders_claim(share_holders(c), in->token);
 	} else {
 		c = adopt(in, e, fd);
 	}
@@ -201,6 +202,7 @@ int carry_in(int memfd, const int *fds, int n, carry_attach *attach)
 	    st.st_size < (off_t)sizeof(in.head) || st.st_size > CARRY_MAX)
 		return -EPROTO;
 	in.size = (size_t)st.st_size;
+	in.token = st.st_ino;
 	map = sys_call(SYS_mmap, 0, (long)in.size, PROT_READ | PROT_WRITE, MAP_PRIVATE, memfd, 0);
 	if (map < 0 && map > -4096)
 		return (int)map;

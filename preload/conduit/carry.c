@@ -84,6 +84,13 @@ uint64_t carry_ipc_ns(void)
 	return st.st_ino;
 }
 
+uint64_t carry_token(int memfd)
+{
+	struct stat st;
+
+	return sys_call(SYS_fstat, memfd, (long)&st, 0, 0, 0, 0) < 0 ? 0 : st.st_ino;
+}
+
 int carry_counts(int fd, struct carry_counts *out)
 {
 	struct tcp_info info = { 0 };
@@ -171,7 +178,7 @@ int carry_ready(int fd, enum carry_to to)
 	return r;
 }
 
-static int put_one(struct conn *c, int fd, int memfd, enum carry_to to)
+static int put_one(struct conn *c, int fd, int memfd, uint64_t token, enum carry_to to)
 {
 	int r = share_lock(c);
 
@@ -179,7 +186,7 @@ static int put_one(struct conn *c, int fd, int memfd, enum carry_to to)
 		return r;
 	r = put(c, fd, memfd);
 	if (!r && c->share && to == CARRY_OTHER)
-		holders_expect(share_holders(c), CARRY_EXPECT_MS);
+		holders_expect(share_holders(c), token, CARRY_EXPECT_MS);
 	else if (!r && c->share)
 		holders_exec(share_holders(c));
 	if (!r && !c->share)
@@ -220,34 +227,36 @@ static int each(const int *fds, int n, int (*fn)(struct conn *c, int fd, void *a
 	return i;
 }
 
+struct work {
+	int memfd;
+	uint64_t token; /* of the receiver: the memfd's inode */
+	enum carry_to to;
+	int pid;
+	uint32_t done;
+};
+
 static int undo_one(struct conn *c, int fd, void *arg)
 {
-	enum carry_to to = *(const enum carry_to *)arg;
+	const struct work *w = arg;
 
 	(void)fd;
 	if (c->leaving) {
 		c->leaving = false;
 		share_unlock(c);
-	} else if (c->share && to == CARRY_OTHER) {
-		holders_renounce(share_holders(c));
-	} else if (c->share && to == CARRY_CHILD) {
+	} else if (c->share && w->to == CARRY_OTHER) {
+		holders_renounce(share_holders(c), w->token);
+	} else if (c->share && w->to == CARRY_CHILD) {
 		holders_leave(share_holders(c));
 	} else if (c->share) {
-		holders_claim(share_holders(c));
+		holders_claim(share_holders(c), w->token);
 	}
 	return 0;
 }
 
-struct work {
-	int memfd;
-	enum carry_to to;
-	uint32_t done;
-};
-
 static int work_one(struct conn *c, int fd, void *arg)
 {
 	struct work *w = arg;
-	int r = put_one(c, fd, w->memfd, w->to);
+	int r = put_one(c, fd, w->memfd, w->token, w->to);
 
 	w->done += !r;
 	return r;
@@ -275,7 +284,7 @@ static int put_all(const int *fds, int n, struct work *w)
 	if (!r)
 		r = (int)sys_call(SYS_fcntl, w->memfd, F_ADD_SEALS, CARRY_SEALS, 0, 0, 0);
 	if (r)
-		each(fds, i, undo_one, &w->to, &none);
+		each(fds, i, undo_one, w, &none);
 	return r;
 }
 
@@ -288,6 +297,7 @@ static int carry(const int *fds, int n, enum carry_to to)
 				0, 0, 0);
 	if (w.memfd < 0)
 		return w.memfd;
+	w.token = carry_token(w.memfd);
 	r = put_all(fds, n, &w);
 	if (!r)
 		return w.memfd;
@@ -301,27 +311,30 @@ int carry_out(const int *fds, int n)
 	return carry(fds, n, CARRY_OTHER);
 }
 
-void carry_revoke(const int *fds, int n)
+void carry_revoke(int memfd, const int *fds, int n)
 {
-	enum carry_to to = CARRY_OTHER;
+	struct work w = { .token = carry_token(memfd), .to = CARRY_OTHER };
 	int none;
 
-	each(fds, n, undo_one, &to, &none);
+	each(fds, n, undo_one, &w, &none);
 }
 
 static int went_one(struct conn *c, int fd, void *arg)
 {
+	const struct work *w = arg;
+
 	(void)fd;
 	if (c->share)
-		holders_expected_is(share_holders(c), *(const int *)arg);
+		holders_expected_is(share_holders(c), w->token, w->pid);
 	return 0;
 }
 
-void carry_went_to(const int *fds, int n, int pid)
+void carry_went_to(int memfd, const int *fds, int n, int pid)
 {
+	struct work w = { .token = carry_token(memfd), .pid = pid };
 	int none;
 
-	each(fds, n, went_one, &pid, &none);
+	each(fds, n, went_one, &w, &none);
 }
 
 int carry_exec(const int *fds, int n, enum carry_to to)
@@ -331,7 +344,8 @@ int carry_exec(const int *fds, int n, enum carry_to to)
 
 void carry_stay(const int *fds, int n, enum carry_to to)
 {
+	struct work w = { .to = to };
 	int none;
 
-	each(fds, n, undo_one, &to, &none);
+	each(fds, n, undo_one, &w, &none);
 }

@@ -35,8 +35,9 @@ int carry_ready(int fd, enum carry_to to);
 /* A close-on-exec memfd with the open connections behind `fds`, which it makes ready; other descriptors are passed over.
  * -ENOENT: there is no open connection among them; or carry_ready()'s error. */
 int carry_out(const int *fds, int n);
-void carry_revoke(const int *fds, int n);           /* nobody will come for it */
-void carry_went_to(const int *fds, int n, int pid); /* this process will */
+/* Of what carry_out() made, still open: nobody will come for it; this process will. */
+void carry_revoke(int memfd, const int *fds, int n);
+void carry_went_to(int memfd, const int *fds, int n, int pid);
 
 /* The same before execve(). For CARRY_SELF, sessions that nobody else shares stay locked: execve() or carry_stay() must
  * follow at once. */

@@ -40,6 +40,7 @@ struct carry_counts {
 	bool open;
 };
 int carry_counts(int fd, struct carry_counts *out); /* 0 or -errno */
+uint64_t carry_token(int memfd);                    /* its number: who is to come for it */
 uint64_t carry_ipc_ns(void);                        /* 0: not known */
 
 #endif

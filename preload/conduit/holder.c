@@ -17,8 +17,9 @@ int holders_self(void)
 	return (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 }
 
-/* proc_pid_stat(5): start time is field 22, start of the stack field 28 (0 where we may not know). Field 26 is 0 only where
- * there is no memory any more: a process that ends gives it up before it closes its descriptors. */
+/* proc_pid_stat(5): start time is field 22, start of the stack field 28 (0 where we may not know). Field 23 is 0 where there
+ * is no memory any more: a process that ends gives it up before it closes its descriptors. (Field 26 would be 0 for a
+ * moment of every exec too.) */
 static bool look_at_process(int pid, struct holder *h)
 {
 	char path[32], text[512], *p;
@@ -41,7 +42,7 @@ static bool look_at_process(int pid, struct holder *h)
 	for (field = 2; p && field <= 28; field++, p = p ? strchr(p + 1, ' ') : NULL) {
 		if (field == 22)
 			h->start = strtoull(p + 1, NULL, 10);
-		if (field == 26 && p[1] == '0')
+		if (field == 23 && p[1] == '0')
 			return false;
 		if (field == 28)
 			h->stack = strtoull(p + 1, NULL, 10);
@@ -69,6 +70,16 @@ static struct holder *find(struct holders *h, int pid)
 	return NULL;
 }
 
+static struct holder *find_expected(struct holders *h, uint64_t token)
+{
+	unsigned i;
+
+	for (i = h->n; i-- > 0;)
+		if (h->v[i].pid == EXPECTED && h->v[i].start == token)
+			return &h->v[i];
+	return NULL;
+}
+
 static void drop(struct holders *h, struct holder *x)
 {
 	if (x)
@@ -88,17 +99,17 @@ static void add(struct holders *h, struct holder x)
 		h->more++;
 }
 
-void holders_expect(struct holders *h, int64_t ms)
+void holders_expect(struct holders *h, uint64_t token, int64_t ms)
 {
 	lock_take(&h->lock);
-	add(h, (struct holder){ .pid = EXPECTED, .until_ms = clock_now_ms() + ms });
+	add(h, (struct holder){ .pid = EXPECTED, .start = token, .until_ms = clock_now_ms() + ms });
 	lock_drop(&h->lock);
 }
 
-void holders_renounce(struct holders *h)
+void holders_renounce(struct holders *h, uint64_t token)
 {
 	lock_take(&h->lock);
-	drop(h, find(h, EXPECTED));
+	drop(h, find_expected(h, token));
 	lock_drop(&h->lock);
 }
 
@@ -123,20 +134,22 @@ void holders_add(struct holders *h, int pid)
 	enter(h, x);
 }
 
-void holders_expected_is(struct holders *h, int pid)
+void holders_expected_is(struct holders *h, uint64_t token, int pid)
 {
 	struct holder x, *old;
+	bool lives = look_at_process(pid, &x);
 
-	look_at_process(pid, &x);
 	x.stack = 0;
 	lock_take(&h->lock);
-	old = find(h, pid) ? NULL : find(h, EXPECTED);
-	if (old)
+	old = find_expected(h, token);
+	if (old && lives)
 		*old = x;
+	else
+		drop(h, old);
 	lock_drop(&h->lock);
 }
 
-void holders_claim(struct holders *h)
+void holders_claim(struct holders *h, uint64_t token)
 {
 	struct holder x, *old;
 
@@ -144,10 +157,10 @@ void holders_claim(struct holders *h)
 	lock_take(&h->lock);
 	old = find(h, x.pid);
 	if (old && x.stack && old->stack == x.stack) {
-		drop(h, find(h, EXPECTED)); /* it was sent to itself */
+		drop(h, find_expected(h, token)); /* it was sent to itself */
 		old = find(h, x.pid);
 	} else if (!old) {
-		old = find(h, EXPECTED);
+		old = find_expected(h, token);
 	}
 	if (old)
 		*old = x;

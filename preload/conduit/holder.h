@@ -12,8 +12,9 @@
 
 struct holder {
 	int pid;
-	uint64_t start, stack; /* stack 0: whatever it executes */
-	int64_t until_ms;      /* of one that is expected */
+	uint64_t start; /* of one that is expected: its token */
+	uint64_t stack; /* 0: whatever it executes */
+	int64_t until_ms;
 };
 
 /* Zero is empty. The calls take the lock. */
@@ -27,13 +28,13 @@ struct holders {
 int holders_self(void); /* pid of the caller, also in a child that shares our memory */
 
 void holders_add(struct holders *h, int pid); /* this process holds it */
-void holders_expect(struct holders *h,
-		    int64_t ms);          /* a process to come holds it too; after `ms` it failed */
-void holders_renounce(struct holders *h); /* one expected will not come */
-void holders_expected_is(struct holders *h,
-			 int pid); /* the one expected is this process, which has yet to claim */
-/* The caller holds it: its old entry, or one expected, or a new one is its own. */
-void holders_claim(struct holders *h);
+/* A process to come holds it too; after `ms` it failed. `token` tells the one from the other; 0: a fork. */
+void holders_expect(struct holders *h, uint64_t token, int64_t ms);
+void holders_renounce(struct holders *h, uint64_t token); /* it will not come */
+void holders_expected_is(struct holders *h, uint64_t token,
+			 int pid); /* it is this process, which has yet to claim */
+/* The caller holds it: its old entry, or the expected one, or a new one is its own. */
+void holders_claim(struct holders *h, uint64_t token);
 /* The caller is about to go on as another program, and holds the connection through it. holders_claim() ends this. */
 void holders_exec(struct holders *h);
 void holders_leave(struct holders *h); /* the caller holds it no more */

@@ -180,8 +180,8 @@ int relay_offer(struct relay_offer *o, int fd)
 	r = is_there() ? make_pair(fd, ends) : -ECONNREFUSED;
 	if (r < 0) {
 		log_error("no relay for the connection on descriptor %d: %s", fd, strerror(-r));
+		carry_revoke(o->memory, &fd, 1);
 		close_fd(o->memory);
-		carry_revoke(&fd, 1);
 		return r;
 	}
 	o->near = ends[0];
@@ -193,8 +193,8 @@ void relay_drop(struct relay_offer *o)
 {
 	close_fd(o->near);
 	close_fd(o->far);
+	carry_revoke(o->memory, &o->fd, 1);
 	close_fd(o->memory);
-	carry_revoke(&o->fd, 1);
 }
 
 int relay_take(struct relay_offer *o)

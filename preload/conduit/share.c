@@ -93,7 +93,7 @@ void share_prepare(void)
 		if (!c->share && seg && n)
 			move_in(c, seg, --n);
 		if (c->share)
-			holders_expect(&c->share->holders, SHARE_FORK_MS);
+			holders_expect(&c->share->holders, 0, SHARE_FORK_MS);
 	}
 	segment_put(seg);
 	segment_lock();
@@ -128,7 +128,7 @@ void share_child(void)
 			memset(&c->own.rx_lock, 0, sizeof(c->own.rx_lock));
 			memset(&c->own.tx_lock, 0, sizeof(c->own.tx_lock));
 		} else if (c->prepared) {
-			holders_claim(&c->share->holders);
+			holders_claim(&c->share->holders, 0);
 		}
 		c->prepared = false;
 	}

@@ -221,7 +221,7 @@ static void not_sent(struct parcel *p)
 	for (i = 0; i < p->n_offers; i++)
 		relay_drop(&p->offer[i]);
 	if (p->n_open && p->n_memory)
-		carry_revoke(p->open, p->n_open);
+		carry_revoke(p->memory[0], p->open, p->n_open);
 	for (k = 0; k < p->n_fresh; k++) {
 		c = table_conn(p->fresh[k]);
 		if (c)

@@ -140,11 +140,8 @@ static int show_memfd(struct spawn_plan *p, int memfd)
 {
 	int r;
 
-	p->exec.memfd = exec_high(memfd, F_DUPFD_CLOEXEC);
-	exec_close(memfd);
-	if (p->exec.memfd < 0)
-		return p->exec.memfd;
-	p->shown = exec_high(p->exec.memfd, F_DUPFD_CLOEXEC);
+	p->exec.memfd = memfd;
+	p->shown = exec_high(memfd, F_DUPFD_CLOEXEC);
 	r = p->shown < 0 ? p->shown : exec_name(&p->exec, p->shown);
 	if (!r)
 		put(p, ACT_DUP2, p->exec.memfd, p->shown);
@@ -172,7 +169,7 @@ static void hand_over(struct spawn_plan *p, int n, const struct action *a, int n
 		r = show_memfd(p, r);
 		if (!r)
 			return;
-		carry_revoke(e->fds, e->n_fds);
+		carry_revoke(e->memfd, e->fds, e->n_fds);
 	}
 	for (i = 0; i < e->n_fds; i++)
 		turn_away(p, e->fds[i], r, program, NULL);
@@ -264,9 +261,9 @@ void spawn_end(struct spawn_plan *p, int pid)
 	int saved = errno;
 
 	if (e->n_fds && pid)
-		carry_went_to(e->fds, e->n_fds, pid);
+		carry_went_to(e->memfd, e->fds, e->n_fds, pid);
 	else if (e->n_fds)
-		carry_revoke(e->fds, e->n_fds);
+		carry_revoke(e->memfd, e->fds, e->n_fds);
 	exec_close(e->memfd);
 	exec_close(p->shown);
 	while (p->n_outlets > 0)

@@ -263,7 +263,7 @@ static void what_is_not_listed_is_left_alone(void **state)
 	assert_int_equal(pipe(pipes), 0);
 	assert_int_equal(take_in(e, memfd, pipes, 2), 0);
 	assert_int_equal(carry_out(pipes, 2), -ENOENT);
-	carry_revoke(&e->fd[0], 1);
+	carry_revoke(memfd, &e->fd[0], 1);
 	close(memfd);
 	close(pipes[0]);
 	close(pipes[1]);
