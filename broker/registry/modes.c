@@ -110,9 +110,17 @@ void modes_update(struct registry *r)
 	ev_timer_again(r->loop, &r->modes);
 }
 
+/* A client that is born while the mesh leaves enforce waits as the others do. */
 void modes_attach(struct process *p)
 {
-	write_outbound(&p->memory->mode, p->mode);
+	struct registry *r = p->registry;
+
+	if (r->modes_settle && p->mode != WEFT_MODE_ENFORCE) {
+		p->settle = r->modes_settle;
+		write_outbound(&p->memory->mode, WEFT_MODE_ENFORCE);
+	} else {
+		write_outbound(&p->memory->mode, p->mode);
+	}
 	write_inbound(p, p->mode);
 }
 
