@@ -10,7 +10,6 @@
 
 #include "conduit/block.h"
 #include "conduit/carry_int.h"
-#include "conduit/segment.h"
 #include "sys/clock.h"
 #include "sys/sys.h"
 
@@ -155,7 +154,7 @@ static int may_attach(struct conn *c)
 	struct timespec pause = { .tv_nsec = 5000000 };
 	int64_t until = clock_now_ms() + CARRY_ALONE_MS;
 
-	if (!c->share || segment_allows(c->segment))
+	if (share_is_within_reach(c))
 		return 0;
 	while (!share_is_last(c)) {
 		if (clock_now_ms() >= until)
@@ -171,7 +170,9 @@ int carry_ready(int fd, enum carry_to to)
 	int r = c ? settle(c, fd, WEFT_HANDSHAKE_MS) : 0;
 
 	if (r == 1) {
-		r = to == CARRY_SELF ? may_attach(c) : share_now(c);
+		r = may_attach(c);
+		if (!r && to != CARRY_SELF)
+			r = share_now(c);
 		r = r ? r : 1;
 	}
 	conn_put(c);

@@ -135,25 +135,30 @@ void share_child(void)
 	conn_list_forked();
 }
 
+bool share_is_within_reach(const struct conn *c)
+{
+	return !c->share || segment_allows(c->segment);
+}
+
+/* What a process of root shared is out of reach after setuid(). Where nobody else holds it any more, it moves; the former
+ * memory stays mapped, other threads may wait for its locks. */
 int share_now(struct conn *c)
 {
-	struct segment *seg = NULL;
-	int r = 0;
+	struct segment *seg;
+	int r;
 
-	if (!c->share) {
-		seg = segment_new(SHARE_SIZE);
-		if (!seg || segment_id(seg) < 0) {
-			segment_put(seg);
-			return -ENOTSUP;
-		}
-		r = share_lock(c);
-		if (!r && !c->share)
+	if (c->share && share_is_within_reach(c))
+		return 0;
+	seg = segment_new(SHARE_SIZE);
+	r = seg && segment_id(seg) >= 0 ? share_lock(c) : -ENOTSUP;
+	if (!r) {
+		if (!c->share || share_is_last(c))
 			move_in(c, seg, 0);
-		if (!r)
-			share_unlock(c);
-		segment_put(seg);
+		r = share_is_within_reach(c) ? 0 : -ENOTSUP;
+		share_unlock(c);
 	}
-	return r ? r : segment_id(c->segment) < 0 ? -ENOTSUP : 0;
+	segment_put(seg);
+	return r;
 }
 
 struct share_place share_place(const struct conn *c)

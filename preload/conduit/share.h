@@ -26,6 +26,7 @@ struct share_place {
 /* Moves the session of an open connection into shared memory if it is not there. 0; -ENOTSUP: no memory that another
  * program could attach to; -EDEADLK. */
 int share_now(struct conn *c);
+bool share_is_within_reach(const struct conn *c); /* another program of this uid could attach */
 struct share_place share_place(const struct conn *c);
 /* The connection follows a session that another process shares. 0; -EIDRM: its last holder is gone; -errno. */
 int share_attach(struct conn *c, const struct share_place *at);
