@@ -13,6 +13,7 @@
 #include "sys/clock.h"
 #include "sys/sys.h"
 
+#define CARRY_LOOKS 1000
 #define CARRY_STEP_MS 20      /* another process may be the one that shakes hands */
 #define CARRY_EXPECT_MS 30000 /* a receiver that has not come by then never will */
 #define CARRY_ALONE_MS 200    /* a server closes its copy soon after it forked */
@@ -90,21 +91,36 @@ uint64_t carry_token(int memfd)
 	return sys_call(SYS_fstat, memfd, (long)&st, 0, 0, 0, 0) < 0 ? 0 : st.st_ino;
 }
 
+static long tcp_info(int fd, struct tcp_info *info)
+{
+	socklen_t len = sizeof(*info);
+
+	*info = (struct tcp_info){ 0 };
+	return sys_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)info, (long)&len, 0);
+}
+
+/* The kernel tells of them one by one, while segments arrive: what it says first must hold afterwards. */
 int carry_counts(int fd, struct carry_counts *out)
 {
-	struct tcp_info info = { 0 };
-	socklen_t len = sizeof(info);
-	int unread = 0, unacked = 0;
-	long r = sys_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)&info, (long)&len, 0);
+	struct tcp_info info, after;
+	int unread = 0, unacked = 0, i;
+	long r = tcp_info(fd, &after);
 
-	if (!r)
+	for (i = 0; !r && i < CARRY_LOOKS; i++) {
+		info = after;
 		r = sys_call(SYS_ioctl, fd, SIOCINQ, (long)&unread, 0, 0, 0);
-	if (!r)
-		r = sys_call(SYS_ioctl, fd, SIOCOUTQ, (long)&unacked, 0, 0, 0);
-	out->taken = info.tcpi_bytes_received - (uint64_t)unread;
-	out->queued = info.tcpi_bytes_acked + (uint64_t)unacked;
-	out->open = info.tcpi_state == 1 /* TCP_ESTABLISHED */ || info.tcpi_state == 4 ||
-		    info.tcpi_state == 5; /* FIN_WAIT: ours went out, the peer's did not come */
+		if (!r)
+			r = sys_call(SYS_ioctl, fd, SIOCOUTQ, (long)&unacked, 0, 0, 0);
+		if (!r)
+			r = tcp_info(fd, &after);
+		if (info.tcpi_bytes_received == after.tcpi_bytes_received &&
+		    info.tcpi_bytes_acked == after.tcpi_bytes_acked)
+			break;
+	}
+	out->taken = after.tcpi_bytes_received - (uint64_t)unread;
+	out->queued = after.tcpi_bytes_acked + (uint64_t)unacked;
+	out->open = after.tcpi_state == 1 /* TCP_ESTABLISHED */ || after.tcpi_state == 4 ||
+		    after.tcpi_state == 5; /* FIN_WAIT: ours went out, the peer's did not come */
 	return (int)r;
 }
 
