@@ -63,8 +63,9 @@ int try_execute(struct trial *t, enum try_run run); /* 0 or -errno */
 int try_mesh_start(struct trial *t, char *why, size_t size);
 void try_mesh_stop(struct trial *t);
 bool try_mesh_announces(const struct trial *t); /* is any server known by now */
-/* The environment of a meshed process: variables set in this process. */
-void try_mesh_environment(const struct trial *t);
+/* The environment of a meshed process: variables set in this process. The client is a service of its own, for a server may
+ * give up its user, and the first user of a service on a host is its owner. */
+void try_mesh_environment(const struct trial *t, enum try_part part);
 void try_mesh_tell(struct trial *t); /* what the shim had to say, as a note */
 
 /* --- comparing one run with the two bare ones --- */

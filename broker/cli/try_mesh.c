@@ -27,13 +27,13 @@ static void mesh_path(const struct trial *t, const char *name, char out[TRY_PATH
 	snprintf(out, TRY_PATH, "%s/weftd/%s", t->dir, name);
 }
 
-void try_mesh_environment(const struct trial *t)
+void try_mesh_environment(const struct trial *t, enum try_part part)
 {
 	char path[TRY_PATH], log[TRY_PATH + 8];
 
 	mesh_path(t, WEFT_SOCKET_NAME, path);
 	setenv(WEFT_ENV_SOCKET, path, 1);
-	setenv(WEFT_ENV_SERVICE, "try", 1);
+	setenv(WEFT_ENV_SERVICE, part == TRY_CLIENT ? "try-client" : "try", 1);
 	mesh_path(t, "shim.log", path);
 	snprintf(log, sizeof(log), "warn:%s", path);
 	setenv(WEFT_ENV_LOG, log, 1);

@@ -155,7 +155,7 @@ static void set_preload(const struct trial *t, enum try_run run)
 		_exit(126);
 }
 
-static void set_environment(const struct trial *t, enum try_run run)
+static void set_environment(const struct trial *t, enum try_run run, enum try_part part)
 {
 	static const char *const ours[] = { WEFT_ENV_SERVICE,   WEFT_ENV_SOCKET, WEFT_ENV_MODE,
 					    WEFT_ENV_NO_BROKER, WEFT_ENV_LABELS, WEFT_ENV_LOG };
@@ -173,7 +173,7 @@ static void set_environment(const struct trial *t, enum try_run run)
 	if (run == TRY_PASS)
 		setenv(WEFT_ENV_MODE, "off", 1);
 	if (run == TRY_MESH)
-		try_mesh_environment(t);
+		try_mesh_environment(t, part);
 	try_path(t, run, "calls", calls);
 	if (t->calls)
 		setenv(WEFT_ENV_TRACE, calls, 1);
@@ -203,7 +203,7 @@ static void start(void *arg)
 		try_path(t, s->run, name, path);
 		redirect(path, O_WRONLY | O_CREAT | O_APPEND, fd);
 	}
-	set_environment(t, s->run);
+	set_environment(t, s->run, s->part);
 	if (s->part == TRY_CLIENT) {
 		memcpy(&shell[2], &t->client, sizeof(shell[2])); /* execv() does not write to it */
 		execv(shell[0], shell);
