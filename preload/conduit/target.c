@@ -92,6 +92,14 @@ static bool is_privileged(long fd)
 					  (long)caps, sizeof(caps), 0, 0) > 0;
 }
 
+static const char is_musl[] =
+	"it is linked with musl, whose loader starts no program with the shim";
+
+bool target_is_musl(const char *why)
+{
+	return why == is_musl;
+}
+
 /* The program's loader: glibc's? */
 static const char *look_at_loader(long fd, const Elf64_Ehdr *h)
 {
@@ -109,6 +117,8 @@ static const char *look_at_loader(long fd, const Elf64_Ehdr *h)
 		if (read_at(fd, loader, n, p.p_offset) != (long)n)
 			return "its file is damaged";
 		loader[n] = 0;
+		if (strstr(loader, "/ld-musl"))
+			return is_musl;
 		return strstr(loader, "/ld-linux") ? NULL : "its C library is not glibc";
 	}
 	return "it is statically linked";

@@ -3,6 +3,8 @@
 #ifndef CONDUIT_TARGET_H
 #define CONDUIT_TARGET_H
 
+#include <stdbool.h>
+
 enum target {
 	TARGET_NONE, /* the exec will fail: let the kernel say how */
 	TARGET_MESHED, /* dynamically linked against glibc, with the shim in its environment and allowed to load it */
@@ -16,5 +18,7 @@ enum target {
 
 /* The file as execveat(2) would find it, scripts by their interpreter. *why: for a log line, where it is not meshed. */
 enum target target_look(int dir, const char *path, int flags, char *const envp[], const char **why);
+/* Is that why? Such a program must be started without LD_PRELOAD. */
+bool target_is_musl(const char *why);
 
 #endif

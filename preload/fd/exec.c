@@ -185,7 +185,7 @@ size_t exec_room(const struct exec_plan *p, char *const envp[])
 {
 	size_t n = 2;
 
-	if (!p->var[0] && !p->vars)
+	if (!p->var[0] && !p->vars && !p->alone)
 		return 1;
 	while (envp && *envp++)
 		n++;
@@ -228,7 +228,7 @@ void exec_plan_start(struct exec_plan *p)
 {
 	p->memfd = -1;
 	p->n_fds = p->n_swaps = 0;
-	p->vars = p->again = false;
+	p->vars = p->again = p->alone = false;
 	p->patience_ms = EXEC_PATIENCE_MS;
 	p->var[0] = 0;
 	p->fds = NULL;
@@ -260,6 +260,18 @@ enum target exec_look(struct exec_plan *p, bool listener, int dir, const char *p
 	return t;
 }
 
+void exec_look_alone(struct exec_plan *p, int dir, const char *path, int flags, char *const envp[])
+{
+	const char *why = NULL;
+	char file[PATH_MAX];
+
+	path = exec_search(path, flags, file);
+	target_look(dir, path, flags, envp, &why);
+	p->alone = target_is_musl(why);
+	if (p->alone)
+		log_warn("%s is started without the shim: %s", path, why);
+}
+
 size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, char *const envp[])
 {
 	const char *why = NULL;
@@ -269,8 +281,11 @@ size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, cha
 	int i, n, r;
 
 	exec_plan_start(p);
-	if (!exec_matters() || !path)
+	if (!path)
 		return 1;
+	exec_look_alone(p, dir, path, flags, envp);
+	if (!exec_matters())
+		return exec_room(p, envp);
 	p->fds = pool_get();
 	p->lent = life_memory() == LIFE_LENT;
 	n = p->fds ? survey(p->fds, &listener) : 0;
@@ -315,13 +330,14 @@ void exec_undo(struct exec_plan *p)
 
 char *const *exec_env(const struct exec_plan *p, char *const envp[], char **out)
 {
-	static const char name[] = WEFT_ENV_EXEC "=";
+	static const char name[] = WEFT_ENV_EXEC "=", preload[] = "LD_PRELOAD=";
 	char **at = out;
 
-	if (!p->var[0] && !p->vars)
+	if (!p->var[0] && !p->vars && !p->alone)
 		return envp;
 	for (; envp && *envp; envp++)
-		if (strncmp(*envp, name, sizeof(name) - 1) != 0)
+		if (strncmp(*envp, name, sizeof(name) - 1) != 0 &&
+		    (!p->alone || strncmp(*envp, preload, sizeof(preload) - 1) != 0))
 			*at++ = *envp;
 	if (p->vars)
 		at += vars_missing(envp, at);

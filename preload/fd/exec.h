@@ -17,6 +17,7 @@ struct exec_plan {
 	int memfd;           /* for the new program; -1: none */
 	bool lent;           /* we run in our parent's memory */
 	bool vars;           /* the new program is to have our variables */
+	bool alone;          /* the new program would not start with LD_PRELOAD */
 	int64_t patience_ms; /* for handshakes of connections that the program may not even know of */
 	int *fds;            /* carried; a block of the pool */
 	int n_fds;

@@ -13,6 +13,8 @@
 
 void exec_plan_start(struct exec_plan *p);
 bool exec_matters(void); /* is there any socket that must be looked for? */
+/* Looks whether the program is one that starts only without the shim, and says so in the log. */
+void exec_look_alone(struct exec_plan *p, int dir, const char *path, int flags, char *const envp[]);
 /* target_look(), for a program that inherits a listener or not: *p tells exec_env(). */
 enum target exec_look(struct exec_plan *p, bool listener, int dir, const char *path, int flags,
 		      char *const envp[], const char **why);

@@ -231,7 +231,11 @@ int spawn_begin(struct spawn_plan *p, const char *path, int flags,
 	p->n_outlets = 0;
 	p->array = NULL;
 	*room = 1;
-	if (!exec_matters() || !path)
+	if (!path)
+		return 0;
+	exec_look_alone(&p->exec, AT_FDCWD, path, flags, envp);
+	*room = exec_room(&p->exec, envp);
+	if (!exec_matters())
 		return 0;
 	a = actions_of(actions, &n);
 	if (n && !layout_is_known()) {

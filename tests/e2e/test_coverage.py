@@ -145,6 +145,18 @@ def test_musl_programs_are_named(mesh, build):
     assert r.code == 2 and b"musl" in r.err, r
     r = mesh.run([program, mesh.port()], service="old")
     assert r.code == 127 and b"libweft.so: " in r.err and b"symbol not found" in r.err, r
+    # A program with the library starts it without, however it does so.
+    for starter in (["/usr/bin/bash", "-c", f"timeout 0.5 {program} {mesh.port()}"],
+                    ["/usr/bin/timeout", "0.5", program, mesh.port()],
+                    ["/usr/bin/python3", "-c", f"""
+import os, signal, time
+pid = os.posix_spawn("{program}", ["{program}", "{mesh.port()}"], os.environ)
+time.sleep(0.5); os.kill(pid, signal.SIGTERM)
+raise SystemExit(124 if os.WIFSIGNALED(os.waitpid(pid, 0)[1]) else 1)
+"""]):
+        r = mesh.run(starter, service="starter")
+        assert r.code == 124 and not r.err, r
+    assert open(f"{mesh.dir}/shim.log").read().count("is started without the shim: it is linked with musl") >= 3
 
 
 def test_plain_connections_are_counted(mesh, servers):
