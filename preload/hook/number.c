@@ -2,13 +2,16 @@
  * means; all that are not named here are the kernel's. */
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/seccomp.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "control/control.h"
+#include "hook/filter.h"
 #include "hook/fork.h"
 #include "hook/hook.h"
 #include "telemetry/log.h"
@@ -136,6 +139,10 @@ HOOK_EXPORT long syscall(long number, ...)
 	va_end(ap);
 	if (number == SYS_exit_group)
 		_exit(INT(0));
+	if (number == SYS_seccomp && a[0] == SECCOMP_SET_MODE_FILTER && mesh_present())
+		return filter_set(number, a, 2);
+	if (number == SYS_prctl)
+		return prctl(INT(0), a[1], a[2], a[3], a[4]);
 	if (fork_by_number(number, a, &r))
 		return r;
 	if ((r = descriptor_call(number, a)) != NUMBER_OTHER ||

@@ -14,6 +14,7 @@
 #include <termios.h>
 
 #include "sys/clock.h"
+#include "sys/confined.h"
 #include "sys/sys.h"
 
 #define LINE_MAX_BYTES 512
@@ -127,7 +128,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 	int saved = errno, head, n;
 	va_list ap;
 
-	if (level > config.level || !admit_line())
+	if (level > config.level || confined() || !admit_line())
 		return;
 	head = snprintf(line, sizeof(line),
 			"weft[%ld] %s: ", sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0),

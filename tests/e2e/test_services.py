@@ -1,5 +1,7 @@
 """Daemons of every age as servers, with their own clients, STRICT on both ends."""
+import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -179,6 +181,34 @@ def test_dns_over_tcp(strict, servers):
                            "-h", "--address=/x.test/10.1.2.3", f"--pid-file={strict.dir}/dnsmasq.pid"], "masq", other)
     r = strict.run(["dig", "+tcp", "+short", "-p", other, "@127.0.0.1", "x.test"], service="web")
     assert r.text == "10.1.2.3\n", r
+
+
+@pytest.mark.full
+def test_openssh(strict, servers):
+    """sshd re-execs itself for each connection, changes uid and puts a filter on its system calls."""
+    port, d = strict.port(), folder(f"{strict.dir}/ssh", 0o700)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{d}/{name}"], check=True)
+    shutil.copy(f"{d}/user.pub", f"{d}/keys")
+    os.makedirs("/run/sshd", exist_ok=True)
+    conf = write(f"{d}/conf", f"""\
+        ListenAddress 127.0.0.1:{port}
+        HostKey {d}/host
+        PidFile {d}/pid
+        AuthorizedKeysFile {d}/keys
+        StrictModes no
+        UsePAM no
+        PermitRootLogin yes
+        Subsystem sftp internal-sftp
+        """)
+    p = servers(strict).start(["/usr/sbin/sshd", "-D", "-e", "-f", conf], "ssh", port)
+    options = ["-F", "none", "-i", f"{d}/user", "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={d}/known", "-o", "BatchMode=yes"]
+    data = pattern(3 << 20)
+    r = strict.run(["ssh", *options, "-p", port, "root@ssh", "cat; echo end >&2; exit 3"], service="web", input=data)
+    assert (r.out, r.code) == (data, 3) and b"end\n" in r.err, (r.err, p.text())
+    put(f"{strict.dir}/up", data)
+    r = strict.run(["scp", *options, "-q", "-P", port, f"{strict.dir}/up", f"root@ssh:{strict.dir}/down"], service="web")
+    assert r.code == 0 and get(f"{strict.dir}/down") == data, (r, p.text())
 
 
 @pytest.mark.full
