@@ -236,16 +236,23 @@ int direct_push(struct conn *c, int fd)
 
 int direct_shutdown(struct conn *c, int fd, int how)
 {
+	bool open, goodbye;
+	int r;
+
 	if (conn_is_stepping(c)) {
 		early_settle(c, fd);
 		if (early_is(c) && early_shutdown(c, how) != -ESTALE)
 			return 0;
 	}
-	if (conn_state(c) == CONN_OPEN && how != SHUT_RD)
+	open = conn_state(c) == CONN_OPEN;
+	goodbye = open && how != SHUT_RD && !c->session->tx_closed;
+	if (goodbye)
 		session_alert(c->session, &c->aead, fd, 0);
-	if (conn_state(c) == CONN_OPEN && how != SHUT_WR)
+	if (open && how != SHUT_WR)
 		c->session->rx_shut = true;
-	return (int)sys_call(SYS_shutdown, fd, how, 0, 0, 0, 0);
+	r = (int)sys_call(SYS_shutdown, fd, how, 0, 0, 0, 0);
+	/* A peer that has closed answers our goodbye with a reset, where a bare FIN would have met silence. */
+	return r == -ENOTCONN && goodbye && !c->session->error ? 0 : r;
 }
 
 ssize_t direct_unread(struct conn *c, int fd)

@@ -120,6 +120,29 @@ static void unconnected(void)
 	MUST(close(fd) == 0);
 }
 
+/* The peer has answered and closed; half-closing then is no error, and what it sent is read to its end. */
+static void after_the_peer(void)
+{
+	int errors = 0, short_reads = 0;
+
+	for (int i = 0; i < 100; i++) {
+		struct pair p;
+		char b[10];
+
+		pair_open(&p);
+		send_all(p.client, "ask", 3);
+		recv_all(p.server, b, 3);
+		send_all(p.server, "answer", 6);
+		MUST(close(p.server) == 0);
+		wait_for(p.client, POLLIN | POLLRDHUP);
+		errors += shutdown(p.client, SHUT_WR) != 0;
+		short_reads += recv(p.client, b, sizeof(b), MSG_WAITALL) != 6;
+		short_reads += recv(p.client, b, sizeof(b), 0) != 0;
+		MUST(close(p.client) == 0 && close(p.listener) == 0);
+	}
+	printf("after the peer: %d errors, %d short reads\n", errors, short_reads);
+}
+
 int main(void)
 {
 	struct sigaction sa = { .sa_handler = on_pipe, .sa_flags = SA_RESTART };
@@ -131,6 +154,7 @@ int main(void)
 	read_side();
 	both_sides();
 	gone();
+	after_the_peer();
 	killed_by_pipe();
 	unconnected();
 	return 0;
