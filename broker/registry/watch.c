@@ -251,15 +251,27 @@ static struct listener *listener_find(struct process *p, uint64_t cookie)
 	return NULL;
 }
 
+/* Room for one more. A program that opens and closes listeners faster than we look at the kernel's uses those again that it
+ * has withdrawn. */
+static struct listener *listener_new(struct process *p)
+{
+	if (p->n_listeners < PROCESS_LISTENERS)
+		return &p->listeners[p->n_listeners++];
+	for (size_t i = 0; i < p->n_listeners; i++)
+		if (p->listeners[i].withdrawn)
+			return &p->listeners[i];
+	return NULL;
+}
+
 static int add_listener(struct registry *r, struct process *p, const struct proc_facts *peer,
 			const struct wire_listener *ask, const struct diag_listener *d)
 {
 	struct listener *l = listener_find(p, ask->cookie);
 
-	if (!l && p->n_listeners == PROCESS_LISTENERS)
-		return -ENOBUFS;
 	if (!l)
-		l = &p->listeners[p->n_listeners++];
+		l = listener_new(p);
+	if (!l)
+		return -ENOBUFS;
 	*l = (struct listener){
 		.address = d->address,
 		.cookie = ask->cookie,
