@@ -114,9 +114,11 @@ static const struct {
 			      "WEFT_SERVICE so that it "
 			      "attaches when it listens" },
 	[OUTSIDE_RAW] = { "raw",
-			  "weftd was not told of this listener: raw system calls, or weftd was "
-			  "away",
-			  "such a program cannot be meshed; weft check PROGRAM says more" },
+			  "this weftd was not told of it: raw system calls, another WEFT_SOCKET, "
+			  "or "
+			  "weftd was away",
+			  "start it with WEFT_SOCKET of this weftd; raw system calls cannot be "
+			  "meshed" },
 	[OUTSIDE_NO_IDENTITY] = { "noIdentity", "it has no service",
 				  "set WEFT_SERVICE; weft identity says why" },
 };
@@ -329,7 +331,7 @@ void coverage_print(const json_t *coverage)
 		print_processes(processes);
 	else
 		puts("No process is attached.");
-	print_seen("Passed by mutual TLS:", json_object_get(coverage, "passed"));
+	print_seen("Not protected by mutual TLS:", json_object_get(coverage, "passed"));
 	print_seen("Observed:", json_object_get(coverage, "observed"));
 	print_outside(json_object_get(coverage, "outside"));
 	puts("\nweft check says what to do about each.");
