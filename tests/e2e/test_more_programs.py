@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import textwrap
+import time
 
 import pytest
 
@@ -108,6 +109,43 @@ def test_nginx_binary_upgrade(strict, servers):
         strict.wait_endpoints("orders", 1)
         for _ in range(10):
             assert strict.curl("http://orders/who").text == "nginx\n"
+    finally:
+        end_all([old, nginx.master(), *children(nginx.master())])
+
+
+LOAD = """
+import sys, threading, time, urllib.request
+end = time.time() + float(sys.argv[2]); done = []; failed = []
+def work():
+    while time.time() < end:
+        try: assert urllib.request.urlopen(sys.argv[1], timeout=20).read() == b"nginx\\n"; done.append(1)
+        except Exception as e: failed.append(repr(e))
+t = [threading.Thread(target=work) for _ in range(8)]; [x.start() for x in t]; [x.join() for x in t]
+print(len(done) > 50, failed)
+"""
+
+
+@pytest.mark.parametrize("what", ["reload", "upgrade"])
+def test_nginx_changes_under_load(strict, servers, what):
+    """HUP, again and again; or USR2, then the old master goes: no request fails."""
+    nginx = servers(strict).nginx("orders", daemon=True,
+                                  main="user root; env LD_PRELOAD; env WEFT_SERVICE; env WEFT_SOCKET; env WEFT_LOG;")
+    old = nginx.master()
+    load = strict.popen([PYTHON, "-c", LOAD, "http://orders/who", "4"], service="web", name="load")
+    try:
+        for _ in range(5 if what == "reload" else 0):
+            time.sleep(0.5)
+            os.kill(old, signal.SIGHUP)
+        if what == "upgrade":
+            time.sleep(1)
+            os.kill(old, signal.SIGUSR2)
+            wait_until("the new master is there", lambda: os.path.exists(f"{nginx.dir}/nginx.pid.oldbin")
+                       and os.path.exists(f"{nginx.dir}/nginx.pid") and nginx.master() != old)
+            wait_until("it has workers", lambda: children(nginx.master()))
+            os.kill(old, signal.SIGQUIT)
+            wait_until("the old one has ended", lambda: not alive(old))
+        load.wait(60)
+        assert load.text() == "True []\n"
     finally:
         end_all([old, nginx.master(), *children(nginx.master())])
 
