@@ -11,6 +11,7 @@
 #define USER_PAGE 4096u /* the smallest there is */
 #define USER_END (UINT64_C(1) << 56)
 #define USER_SEEN 256u /* pages remembered */
+#define USER_FRAMES 8192u
 
 /* A page's address; the lowest bit says that it can be written, too. */
 static _Atomic uintptr_t seen[USER_SEEN];
@@ -46,12 +47,22 @@ static bool page_is_good(uintptr_t page, bool write)
 	return true;
 }
 
+/* What lies a little above our own frame is a caller's variable. */
+static bool is_on_stack(uintptr_t p, size_t n)
+{
+	uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+
+	return p > frame && n < USER_FRAMES && p - frame < USER_FRAMES - n;
+}
+
 size_t user_span(const void *p, size_t n, bool write)
 {
 	uintptr_t first = (uintptr_t)p & -(uintptr_t)USER_PAGE, last, page;
 
 	if (!n)
 		return 0;
+	if (is_on_stack((uintptr_t)p, n))
+		return n;
 	if (!page_is_good(first, write))
 		return 0;
 	last = ((uintptr_t)p + n - 1) & -(uintptr_t)USER_PAGE;
