@@ -103,22 +103,42 @@ static uint32_t peer_inode(int channel)
 
 /* --- a process that holds it --- */
 
+/* A file of /proc as text. */
+static void read_proc(const char *pid, const char *name, char *text, size_t size)
+{
+	long fd = open_proc(pid, name, 0), n = 0;
+
+	if (fd >= 0) {
+		n = sys_call(SYS_read, fd, (long)text, (long)size - 1, 0, 0, 0);
+		close_fd(fd);
+	}
+	text[n > 0 ? n : 0] = '\0';
+}
+
 /* Where the stack begins: the same in all forks of one program, and chosen anew by exec. 0: not to be seen. */
 static uint64_t stack_of(const char *pid)
 {
 	char text[1024], *p;
-	long fd = open_proc(pid, "stat", 0), n;
 	int field;
 
-	if (fd < 0)
-		return 0;
-	n = sys_call(SYS_read, fd, (long)text, sizeof(text) - 1, 0, 0, 0);
-	close_fd(fd);
-	text[n > 0 ? n : 0] = '\0';
+	read_proc(pid, "stat", text, sizeof(text));
 	p = strrchr(text, ')');
 	for (field = 2; p && field < 28; field++)
 		p = strchr(p + 1, ' ');
 	return p ? strtoull(p + 1, NULL, 10) : 0;
+}
+
+/* Memory is shared within one uid: the effective one, the second of the line. */
+static bool has_our_uid(const char *pid)
+{
+	static const char name[] = "\nUid:\t";
+	char text[2048], *p;
+
+	read_proc(pid, "status", text, sizeof(text));
+	p = strstr(text, name);
+	p = p ? strchr(p + sizeof(name) - 1, '\t') : NULL;
+	return p &&
+	       strtoul(p + 1, NULL, 10) == (unsigned long)sys_call(SYS_geteuid, 0, 0, 0, 0, 0, 0);
 }
 
 static bool has_library(const char *pid, char *block)
@@ -179,8 +199,8 @@ static bool holder_is_meshed(const char *pid, char *block)
 {
 	uint64_t ours = stack_of("self");
 
-	return (ours && stack_of(pid) == ours) ||
-	       (has_library(pid, block) && claims_the_same(pid, block));
+	return has_our_uid(pid) && ((ours && stack_of(pid) == ours) ||
+				    (has_library(pid, block) && claims_the_same(pid, block)));
 }
 
 /* --- the walk --- */

@@ -253,6 +253,9 @@ ssize_t rights_send(int fd, const struct msghdr *msg, int flags)
 		r = sys.sendmsg(fd, &copy, flags);
 		r = r < 0 ? -errno : r;
 	}
+	if (r == -EACCES)
+		log_error("a message takes along a meshed connection whose session cannot go with "
+			  "it: not sent");
 	if (r >= 0)
 		sent(p);
 	else

@@ -163,3 +163,42 @@ def test_haproxy_takes_over_listeners(strict, servers):
         t.join()
     assert not failed, failed[0]
     strict.wait_endpoints("orders", 1)
+
+
+DROPPER = """
+import os, socket
+from multiprocessing import reduction
+a, b = socket.socketpair()
+if os.fork() == 0:
+    a.close()
+    os.setgid(65534)
+    os.setuid(65534)
+    b.send(b"r")
+    while True:
+        msg, fds, flags, _ = socket.recv_fds(b, 1, 1)
+        with socket.socket(fileno=fds[0]) as c:
+            c.sendall(b"%d %s" % (os.geteuid(), c.recv(100)))
+b.close()
+a.recv(1)
+with socket.create_server(("127.0.0.1", int(os.environ["PORT"]))) as l:
+    while True:
+        c, _ = l.accept()
+        socket.send_fds(a, [b"x"], [c.fileno()])
+        c.close()
+"""
+
+
+def test_worker_of_another_uid(strict, servers):
+    """The memory of a session is its uid's: a worker that gave up its rights is carried by the relay."""
+    port = strict.port()
+    servers(strict).python(DROPPER, "orders", port)
+    code = f"""
+import socket
+for i in range(3):
+    with socket.create_connection(("orders", {port}), 20) as s:
+        s.sendall(b"%d" % i)
+        print(s.recv(100).decode())
+"""
+    r = strict.run(["/usr/bin/python3", "-c", code], service="web")
+    assert r.text == "65534 0\n65534 1\n65534 2\n", r
+    assert len(relays(strict)) == 1
