@@ -68,26 +68,19 @@ static int wait_any(struct pollfd *fds, unsigned n, int64_t deadline_ms)
 	return r;
 }
 
-int block_wait_once(int fd, short events, int64_t deadline_ms)
-{
-	struct pollfd p = { .fd = fd, .events = events };
-
-	return wait_any(&p, 1, deadline_ms);
-}
-
-int block_wait_any(struct pollfd *fds, unsigned n, int64_t deadline_ms)
+int block_wait_any(struct pollfd *fds, unsigned n, int64_t deadline_ms, bool once)
 {
 	int r;
 
 	do
 		r = wait_any(fds, n, deadline_ms);
-	while (r == -EINTR && signals_restart());
+	while (r == -EINTR && !once && signals_restart());
 	return r;
 }
 
-int block_wait(int fd, short events, int64_t deadline_ms)
+int block_wait(int fd, short events, int64_t deadline_ms, bool once)
 {
 	struct pollfd p = { .fd = fd, .events = events };
 
-	return block_wait_any(&p, 1, deadline_ms);
+	return block_wait_any(&p, 1, deadline_ms, once);
 }

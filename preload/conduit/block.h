@@ -12,11 +12,10 @@ bool block_may(int fd, int flags);
 /* SO_RCVTIMEO or SO_SNDTIMEO as a deadline from now, INT64_MAX if none is set. */
 int64_t block_deadline(int fd, int option);
 /* Waits for `events` until `deadline_ms` (CLOCK_MONOTONIC). 0; -ETIMEDOUT; -EINTR unless every handler of the process
- * asked for SA_RESTART. A cancellation point; no lock may be held. */
-int block_wait(int fd, short events, int64_t deadline_ms);
+ * asked for SA_RESTART. `once`: any handler ends it, as it does where the call has taken a part already, or the socket has a
+ * time-out of the program's (signal(7)). A cancellation point; no lock may be held. */
+int block_wait(int fd, short events, int64_t deadline_ms, bool once);
 /* The same for several files: fds[i].revents tell. */
-int block_wait_any(struct pollfd *fds, unsigned n, int64_t deadline_ms);
-/* As block_wait() for a call that has taken a part already: any handler ends it. */
-int block_wait_once(int fd, short events, int64_t deadline_ms);
+int block_wait_any(struct pollfd *fds, unsigned n, int64_t deadline_ms, bool once);
 
 #endif

@@ -56,7 +56,7 @@ int direct_connect_wait(struct conn *c, int fd)
 	while (conn_step(c, fd) == -EAGAIN && !early_is(c)) {
 		until = conn_deadline(c) < deadline ? conn_deadline(c) : deadline;
 		fd = conn_fd(c, fd);
-		r = early_wait(c, fd, conn_wants(c), until);
+		r = early_wait(c, fd, conn_wants(c), until, deadline != INT64_MAX);
 		if (r == -ETIMEDOUT && clock_now_ms() >= deadline)
 			return -EINPROGRESS;
 		if (r == -ETIMEDOUT)

@@ -80,7 +80,8 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 			return -EAGAIN;
 		if (!deadline)
 			deadline = block_deadline(fd, writes ? SO_SNDTIMEO : SO_RCVTIMEO);
-		r = early_wait(c, fd, conn_wants(c), earlier(deadline, conn_deadline(c)));
+		r = early_wait(c, fd, conn_wants(c), earlier(deadline, conn_deadline(c)),
+			       deadline != INT64_MAX);
 		if (r == -ETIMEDOUT && clock_now_ms() >= deadline)
 			return -EAGAIN;
 		if (r == -ETIMEDOUT)
@@ -177,7 +178,7 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 		c->waits = block_may(fd, flags);
 		if (!c->waits)
 			break;
-		w = done ? block_wait_once(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO))
+		w = done ? block_wait(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO), true)
 			 : wait_bytes(c, fd);
 		if (w < 0) {
 			r = w;
@@ -215,7 +216,7 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 			break;
 		if (!deadline)
 			deadline = block_deadline(fd, SO_SNDTIMEO);
-		w = early_wait(NULL, fd, POLLOUT, deadline);
+		w = early_wait(NULL, fd, POLLOUT, deadline, done || deadline != INT64_MAX);
 		if (w < 0) {
 			r = w == -ETIMEDOUT ? -EAGAIN : w;
 			break;

@@ -330,7 +330,7 @@ static void stop_waiting(void *arg)
 	atomic_fetch_sub(&c->waiters, 1);
 }
 
-int early_wait(struct conn *c, int fd, short events, int64_t deadline_ms)
+int early_wait(struct conn *c, int fd, short events, int64_t deadline_ms, bool once)
 {
 	struct pollfd p[1 + EARLY_FDS];
 	struct leave leave;
@@ -347,7 +347,7 @@ int early_wait(struct conn *c, int fd, short events, int64_t deadline_ms)
 		p[0] = (struct pollfd){ .fd = fd, .events = events };
 		r = stepping && !conn_is_stepping(c)
 			    ? 0
-			    : block_wait_any(p, (unsigned)n + 1, deadline_ms);
+			    : block_wait_any(p, (unsigned)n + 1, deadline_ms, once);
 		if (stepping) {
 			leave_pop(&leave);
 			stop_waiting(c);

@@ -36,7 +36,7 @@ static int await_pipe(int pipe, short events, unsigned flags)
 		return 0;
 	return flags & SPLICE_F_NONBLOCK || !block_may(pipe, 0)
 		       ? -EAGAIN
-		       : block_wait(pipe, events, INT64_MAX);
+		       : block_wait(pipe, events, INT64_MAX, false);
 }
 
 ssize_t splice_from(struct conn *c, int fd, int pipe, size_t n, unsigned flags)
@@ -76,7 +76,7 @@ ssize_t splice_to(struct conn *c, int pipe, int fd, size_t n, unsigned flags)
 	if (!r) /* of nothing: goes through the handshake, and says whether the socket is one to write to */
 		r = direct_send(c, fd, &iov, 1, 0);
 	if (!r && !is_ready(fd, POLLOUT))
-		r = block_may(fd, 0) ? block_wait(fd, POLLOUT, INT64_MAX) : -EAGAIN;
+		r = block_may(fd, 0) ? block_wait(fd, POLLOUT, INT64_MAX, false) : -EAGAIN;
 	if (!r) {
 		got = r = sys_call(SYS_read, pipe, (long)block,
 				   (long)(n < WEFT_RECORD_MAX ? n : WEFT_RECORD_MAX), 0, 0, 0);
@@ -84,7 +84,7 @@ ssize_t splice_to(struct conn *c, int pipe, int fd, size_t n, unsigned flags)
 			iov = (struct iovec){ block + sent, (size_t)(got - sent) };
 			r = direct_send(c, fd, &iov, 1, 0);
 			if (r == -EAGAIN)
-				block_wait(fd, POLLOUT, INT64_MAX);
+				block_wait(fd, POLLOUT, INT64_MAX, false);
 		}
 	}
 	leave_pop(&l);
