@@ -17,6 +17,7 @@
 #include "conduit/shake.h"
 #include "sys/clock.h"
 #include "sys/quiet.h"
+#include "sys/stack.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 #include "telemetry/seen.h"
@@ -226,18 +227,30 @@ static int step_once(struct conn *c, int fd)
 	}
 }
 
+struct step {
+	struct conn *c;
+	int fd;
+};
+
+static void step_all(void *arg)
+{
+	struct step *s = arg;
+
+	while (conn_is_stepping(s->c) && !step_once(s->c, s->fd))
+		;
+}
+
 static int step(struct conn *c, int fd, bool unwaited)
 {
-	int r = 0;
+	struct step s = { .c = c };
 
 	if (!conn_is_stepping(c))
 		return 0;
 	quiet_hold();
 	if (lock_try(&c->lock)) {
-		fd = conn_fd(c, fd);
+		s.fd = conn_fd(c, fd);
 		if ((!unwaited || !c->waiters) && share_may_step(c))
-			while (conn_is_stepping(c) && !r)
-				r = step_once(c, fd);
+			stack_run(step_all, &s);
 		early_check(c);
 		lock_drop(&c->lock);
 	}

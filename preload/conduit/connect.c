@@ -10,6 +10,7 @@
 #include "conduit/early.h"
 #include "sys/clock.h"
 #include "sys/quiet.h"
+#include "sys/stack.h"
 #include "sys/sys.h"
 #include "telemetry/log.h"
 #include "telemetry/seen.h"
@@ -134,18 +135,32 @@ static int look_up(int fd, const struct sockaddr *addr, socklen_t len,
 	return *plain && *kind != WEFT_NAMES_VIP ? CONDUIT_PASS : 0;
 }
 
-static int begin(struct conn *c, int fd, const struct weft_names_service *svc,
-		 enum weft_names_kind kind, bool plain)
+struct start {
+	struct conn *c;
+	int fd, r;
+	const struct weft_names_service *svc;
+	enum weft_names_kind kind;
+	bool plain;
+};
+
+static void start(void *arg)
 {
-	int r;
+	struct start *s = arg;
+
+	s->r = dial_start(s->c, s->fd, s->svc, s->kind, s->plain);
+}
+
+static int begin(struct start *s)
+{
+	struct conn *c = s->c;
 
 	quiet_hold();
 	lock_take(&c->lock);
-	r = dial_start(c, fd, svc, kind, plain);
+	stack_run(start, s);
 	lock_drop(&c->lock);
 	quiet_let();
-	if (r)
-		return r;
+	if (s->r)
+		return s->r;
 	c->connected = true;
 	c->told = false;
 	return CONDUIT_WAIT;
@@ -177,5 +192,6 @@ int direct_connect(struct conn **pc, int fd, int family, const struct sockaddr *
 		return -ENOMEM;
 	memcpy(&c->dialled, addr, len < sizeof(c->dialled) ? len : sizeof(c->dialled));
 	c->dialled_len = len < sizeof(c->dialled) ? len : sizeof(c->dialled);
-	return begin(c, fd, &svc, kind, plain);
+	return begin(
+		&(struct start){ .c = c, .fd = fd, .svc = &svc, .kind = kind, .plain = plain });
 }

@@ -108,8 +108,13 @@ static ssize_t wait_for(int fd, size_t need)
  * part only. */
 static int wait_bytes(struct conn *c, int fd)
 {
-	ssize_t n = early_any() ? early_wait(NULL, fd, POLLIN, block_deadline(fd, SO_RCVTIMEO)) : 0;
+	int64_t until;
+	ssize_t n = 0;
 
+	if (early_any()) {
+		until = block_deadline(fd, SO_RCVTIMEO);
+		n = early_wait(NULL, fd, POLLIN, until, until != INT64_MAX);
+	}
 	if (!n)
 		n = wait_for(fd, 1);
 	else if (n == -ETIMEDOUT)

@@ -5,6 +5,7 @@
 
 #include "control/exchange.h"
 #include "control/internal.h"
+#include "sys/stack.h"
 #include "telemetry/log.h"
 
 #define COPY_RETRIES 64
@@ -172,6 +173,11 @@ static int lead(void)
 	return r ? -EACCES : 0;
 }
 
+static void lead_on_stack(void *result)
+{
+	*(int *)result = lead();
+}
+
 static bool is_in_force(void)
 {
 	uint64_t seq = mesh_identity_seq();
@@ -188,7 +194,9 @@ int identity_refresh(void)
 	if (is_in_force())
 		return 0;
 	if (flight_begin(&flight, have ? 0 : 2 * WEFT_EXCHANGE_MS)) {
-		r = is_in_force() ? 0 : lead();
+		r = 0;
+		if (!is_in_force())
+			stack_run(lead_on_stack, &r);
 		flight_end(&flight);
 	}
 	return r;

@@ -19,6 +19,7 @@
 #include "control/internal.h"
 #include "sys/clock.h"
 #include "sys/confined.h"
+#include "sys/stack.h"
 #include "sys/sys.h"
 
 #define INFLIGHT_MAX 64
@@ -342,6 +343,15 @@ static int run_beside(struct exchange *x)
 	return b.result;
 }
 
+static void run_on_stack(void *arg)
+{
+	struct exchange *x = arg;
+
+	x->result = run(x);
+	if (x->result == -EMFILE && !x->brings_fds)
+		x->result = run_beside(x);
+}
+
 int exchange(struct exchange *x)
 {
 	struct quiet q;
@@ -353,9 +363,8 @@ int exchange(struct exchange *x)
 	if (!exchange_is_due())
 		return -ECONNREFUSED;
 	quiet_begin(&q);
-	r = run(x);
-	if (r == -EMFILE && !x->brings_fds)
-		r = run_beside(x);
+	stack_run(run_on_stack, x);
+	r = x->result;
 	quiet_end(&q);
 	if (r >= 0) {
 		patience_restored();

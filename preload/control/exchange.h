@@ -21,6 +21,7 @@ struct exchange {
 	bool aside;      /* nothing hangs on it: no answer does not count as a weftd that is away */
 	int code;        /* of a refusal: errno, and its text */
 	char text[256];
+	int result; /* of exchange.c's */
 };
 
 /* 0: answered. -EACCES: refused, see code and text. -ECONNREFUSED: nobody answers, which includes what is no answer;

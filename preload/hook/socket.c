@@ -41,10 +41,13 @@ HOOK_EXPORT int listen(int fd, int backlog)
 /* Early connections go on while the program waits for another. */
 static int await_accept(int fd)
 {
+	int64_t until;
 	int r = 0;
 
-	if (early_any() && block_may(fd, 0))
-		r = early_wait(NULL, fd, POLLIN, block_deadline(fd, SO_RCVTIMEO));
+	if (early_any() && block_may(fd, 0)) {
+		until = block_deadline(fd, SO_RCVTIMEO);
+		r = early_wait(NULL, fd, POLLIN, until, until != INT64_MAX);
+	}
 	return r == -ETIMEDOUT ? -EAGAIN : r;
 }
 
