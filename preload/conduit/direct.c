@@ -196,6 +196,7 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, int flags)
 {
 	size_t n = iov_length(iov, n_iov), done = 0;
+	uint64_t who = (uint64_t)lock_self() << 32 | (uint32_t)(uintptr_t)&n;
 	int64_t deadline = 0;
 	ssize_t r;
 	int w;
@@ -210,7 +211,7 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 		if (r && r != CONDUIT_EARLY)
 			break;
 		r = r ? early_send(c, iov, done, n - done, flags)
-		      : session_send(c->session, &c->aead, fd, iov, done, n - done, flags);
+		      : session_send_as(c->session, &c->aead, fd, iov, done, n - done, flags, who);
 		if (r == -ESTALE)
 			continue;
 		if (r > 0)
@@ -227,6 +228,7 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 			break;
 		}
 	}
+	session_sent(c->session, who);
 	return done ? (ssize_t)done : r;
 }
 

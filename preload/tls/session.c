@@ -85,9 +85,9 @@ static bool is_sound(const struct session *s)
 {
 	return s->rx_have <= SESSION_PLAIN && s->plain_off <= s->plain_end &&
 	       s->plain_end <= POOL_BLOCK - SESSION_PLAIN && s->tx_off <= s->tx_end &&
-	       s->tx_end <= POOL_BLOCK && s->tx_ahead <= 1 && !s->tx_held &&
-	       s->tx_burst - 1 < SESSION_BURST && !s->moved && s->error <= 0 && s->error > -4096 &&
-	       record_keys_sound(&s->rx) && record_keys_sound(&s->tx);
+	       s->tx_end <= POOL_BLOCK && !s->tx_held && s->tx_burst - 1 < SESSION_BURST &&
+	       !s->moved && s->error <= 0 && s->error > -4096 && record_keys_sound(&s->rx) &&
+	       record_keys_sound(&s->tx);
 }
 
 int session_read(struct session *s, const void *bytes, size_t n)

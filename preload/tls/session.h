@@ -21,6 +21,9 @@
 #include "tls/record.h"
 #include "weft/reason.h"
 
+#define SESSION_AHEAD 4
+#define SESSION_ANYBODY 1 /* the next call, of whatever thread */
+
 struct session {
 	struct lock rx_lock, tx_lock;
 	struct record_keys rx, tx;
@@ -39,7 +42,8 @@ struct session {
 		tx_end; /* the rest of a record that the socket took in part, in tx_block */
 	uint32_t
 		tx_held; /* plaintext bytes that wait for more, in tx_block from SESSION_HELD; then tx_end is 0 */
-	uint32_t tx_ahead; /* plaintext bytes of it that the application was not told of yet */
+	/* Each a byte that went out and that the program was not told of, by the call that comes back with it. */
+	_Atomic uint64_t tx_ahead[SESSION_AHEAD];
 	uint32_t tx_burst; /* records to seal before one send: few where the socket is often full */
 	uint32_t seen_wire, seen_plain,
 		seen_records; /* whole records at the head of the socket, counted by session_unread() */
@@ -86,6 +90,11 @@ ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const st
 		     size_t skip, size_t n, int flags);
 ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
 		     size_t skip, size_t n, int flags);
+/* The same for a call that goes on with what was not taken, when the socket has room: `who` tells it from those of other
+ * threads and of signal handlers meanwhile. It ends with session_sent(). */
+ssize_t session_send_as(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+			size_t skip, size_t n, int flags, uint64_t who);
+void session_sent(struct session *s, uint64_t who);
 
 /* Would a read return something (data, EOF, error) now? If not, the socket is emptied of what there is of a record, so that
  * the kernel says "readable" only when more has come. */

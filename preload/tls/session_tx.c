@@ -30,11 +30,26 @@ static int flush(struct session *s, int fd, int flags)
 	return 0;
 }
 
+/* Puts `to` where `from` is. false: nowhere. */
+static bool ahead(struct session *s, uint64_t from, uint64_t to)
+{
+	unsigned i;
+
+	for (i = 0; i < SESSION_AHEAD; i++) {
+		uint64_t was = from;
+
+		if (atomic_load_explicit(&s->tx_ahead[i], memory_order_relaxed) == from &&
+		    atomic_compare_exchange_strong(&s->tx_ahead[i], &was, to))
+			return true;
+	}
+	return false;
+}
+
 /* The socket took `sent` bytes of the `k` records in tx_block, record i of plain[i] bytes. Those of which nothing went out
  * never happened. One that went out in part stays as the rest to flush; if it is the last of what the program wrote, the
  * program is told one byte less, so that it comes back and the rest follows. Returns plaintext bytes taken. */
 static size_t take_back(struct session *s, const uint32_t *plain, unsigned k, size_t sent,
-			size_t asked)
+			size_t asked, uint64_t who)
 {
 	size_t off = 0, taken = 0;
 	unsigned i = 0;
@@ -52,16 +67,15 @@ static size_t take_back(struct session *s, const uint32_t *plain, unsigned k, si
 	s->tx_off = (uint32_t)sent;
 	s->tx_end = (uint32_t)(off + plain[i] + RECORD_OVERHEAD);
 	taken += plain[i];
-	if (taken == asked) {
-		s->tx_ahead = 1;
+	if (taken == asked && ahead(s, 0, who))
 		taken--;
-	}
 	return taken;
 }
 
 /* Seals and sends a burst of records. Returns plaintext bytes taken, or -errno. *full: the socket took only a part. */
 static ssize_t send_batch(struct session *s, struct session_aead *a, int fd,
-			  const struct iovec *iov, size_t skip, size_t n, int flags, bool *full)
+			  const struct iovec *iov, size_t skip, size_t n, int flags, uint64_t who,
+			  bool *full)
 {
 	uint8_t *block = session_block(s, true);
 	uint32_t plain[SESSION_BURST];
@@ -92,20 +106,35 @@ static ssize_t send_batch(struct session *s, struct session_aead *a, int fd,
 		return r;
 	}
 	*full = true;
-	return (ssize_t)take_back(s, plain, k, (size_t)r, n);
+	return (ssize_t)take_back(s, plain, k, (size_t)r, n, who);
+}
+
+void session_sent(struct session *s, uint64_t who)
+{
+	ahead(s, who, SESSION_ANYBODY);
+}
+
+/* A part of a record that holds one byte would go out untold. */
+static bool has_room(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	struct timespec now = { 0 };
+
+	return ready_poll(&p, 1, &now, NULL) != 0;
 }
 
 static ssize_t send_all(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
-			size_t skip, size_t n, int flags)
+			size_t skip, size_t n, int flags, uint64_t who)
 {
-	size_t done = s->tx_ahead < n ? s->tx_ahead : n;
+	size_t done = 0;
 	ssize_t r = 0;
 
-	s->tx_ahead -= (uint32_t)done;
+	if (n == 1 && !has_room(fd))
+		return -EAGAIN;
 	while (done < n) {
 		bool full = false;
 
-		r = send_batch(s, a, fd, iov, skip + done, n - done, flags, &full);
+		r = send_batch(s, a, fd, iov, skip + done, n - done, flags, who, &full);
 		if (r < 0)
 			break;
 		done += (size_t)r;
@@ -163,18 +192,16 @@ static int seal_held(struct session *s, struct session_aead *a)
 
 /* Adds to what is held back. A full record goes out, and so does what is not followed by more. */
 static ssize_t send_held(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
-			 size_t skip, size_t n, int flags)
+			 size_t skip, size_t n, int flags, uint64_t who)
 {
-	size_t done = s->tx_ahead < n ? s->tx_ahead : n, room = WEFT_RECORD_MAX - s->tx_held, k;
+	size_t room = WEFT_RECORD_MAX - s->tx_held, done;
 	ssize_t r;
 
 	if (room > WEFT_RECORD_MAX || !session_block(s, true))
 		return -ENOMEM;
-	s->tx_ahead -= (uint32_t)done;
-	k = n - done < room ? n - done : room;
-	gather(tx_block(s) + SESSION_HELD + s->tx_held, iov, skip + done, k);
-	s->tx_held += (uint32_t)k;
-	done += k;
+	done = n < room ? n : room;
+	gather(tx_block(s) + SESSION_HELD + s->tx_held, iov, skip, done);
+	s->tx_held += (uint32_t)done;
 	if (flags & MSG_MORE && s->tx_held < WEFT_RECORD_MAX) {
 		count_held(a, true);
 		return (ssize_t)done;
@@ -182,15 +209,27 @@ static ssize_t send_held(struct session *s, struct session_aead *a, int fd, cons
 	r = seal_held(s, a);
 	if (!r)
 		r = flush(s, fd, done < n ? MSG_MORE : flags);
-	if (r == -EAGAIN && done == n) { /* as in take_back() */
-		s->tx_ahead = 1;
+	if (r == -EAGAIN && done == n && ahead(s, 0, who)) /* as in take_back() */
 		done--;
-	}
 	if (!r && done < n)
-		r = send_all(s, a, fd, iov, skip + done, n - done, flags);
+		r = send_all(s, a, fd, iov, skip + done, n - done, flags, who);
 	if (r > 0)
 		done += (size_t)r;
 	return r >= 0 || (r == -EAGAIN && done) ? (ssize_t)done : r;
+}
+
+/* What went out before anybody was told of it, then the rest. */
+static ssize_t send_some(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+			 size_t skip, size_t n, int flags, uint64_t who)
+{
+	size_t told = ahead(s, who, 0) || ahead(s, SESSION_ANYBODY, 0);
+	ssize_t r = 0;
+
+	if (told < n && (s->tx_held || (flags & MSG_MORE && n - told < WEFT_RECORD_MAX)))
+		r = send_held(s, a, fd, iov, skip + told, n - told, flags, who);
+	else if (told < n)
+		r = send_all(s, a, fd, iov, skip + told, n - told, flags, who);
+	return told ? (ssize_t)told + (r > 0 ? r : 0) : r;
 }
 
 int session_rekey(struct session *s, struct session_aead *a, int fd)
@@ -217,6 +256,12 @@ int session_rekey(struct session *s, struct session_aead *a, int fd)
 ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
 		     size_t skip, size_t n, int flags)
 {
+	return session_send_as(s, a, fd, iov, skip, n, flags, SESSION_ANYBODY);
+}
+
+ssize_t session_send_as(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
+			size_t skip, size_t n, int flags, uint64_t who)
+{
 	static const uint8_t none;
 	ssize_t r = session_enter(s, &s->tx_lock);
 
@@ -231,10 +276,8 @@ ssize_t session_send(struct session *s, struct session_aead *a, int fd, const st
 		r = flush(s, fd, flags);
 	if (!r && !s->tx_held && (s->tx_rekey || s->tx.seq >= TX_REKEY_AT))
 		r = session_rekey(s, a, fd);
-	if (!r && n && (s->tx_held || (flags & MSG_MORE && n < WEFT_RECORD_MAX)))
-		r = send_held(s, a, fd, iov, skip, n, flags);
-	else if (!r && n)
-		r = send_all(s, a, fd, iov, skip, n, flags);
+	if (!r && n)
+		r = send_some(s, a, fd, iov, skip, n, flags, who);
 	session_leave(&s->tx_lock);
 	if (r == -EPIPE &&
 	    !(flags & MSG_NOSIGNAL)) /* the signal, now that its handler may do what it likes */
@@ -324,7 +367,7 @@ void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t de
 	}
 	session_unhold(a);
 	s->tx_closed = true;
-	s->tx_off = s->tx_end = s->tx_ahead = 0;
+	s->tx_off = s->tx_end = 0;
 	session_unblock(s, true);
 	session_leave(&s->tx_lock);
 }
