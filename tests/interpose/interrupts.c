@@ -189,7 +189,7 @@ static void fill_up(void)
 	while (send(pair.server, block, 1000, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
 		;
 	sleep_ms(50);
-	while (send(pair.server, block, 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+	while (send(pair.server, block, 2, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
 		;
 }
 
