@@ -28,7 +28,8 @@ print("ok")
 
 
 JAVA_SERVER = """
-import com.sun.net.httpserver.*; import java.io.*; import java.net.*; import java.nio.*; import java.nio.channels.*; import java.util.*; import java.util.concurrent.*;
+import com.sun.net.httpserver.*; import java.io.*; import java.net.*; import java.nio.*; import java.nio.channels.*; import java.util.*;
+    import java.util.concurrent.*;
 public class Server {
     static void http(int port) throws Exception {
         HttpServer s = HttpServer.create(new InetSocketAddress("127.0.0.1", port), 64);
@@ -44,9 +45,11 @@ public class Server {
             sel.select();
             for (Iterator<SelectionKey> i = sel.selectedKeys().iterator(); i.hasNext();) {
                 SelectionKey k = i.next(); i.remove();
-                if (k.isAcceptable()) { SocketChannel c = l.accept(); c.configureBlocking(false); c.register(sel, SelectionKey.OP_READ, ByteBuffer.allocateDirect(8192)); continue; }
+                if (k.isAcceptable()) { SocketChannel c = l.accept(); c.configureBlocking(false); c.register(sel, SelectionKey.OP_READ,
+                    ByteBuffer.allocateDirect(8192)); continue; }
                 SocketChannel c = (SocketChannel) k.channel(); ByteBuffer b = (ByteBuffer) k.attachment();
-                if (k.isReadable()) { int n = c.read(b); if (n < 0) { k.cancel(); c.close(); continue; } b.flip(); k.interestOps(SelectionKey.OP_WRITE); }
+                if (k.isReadable()) { int n = c.read(b); if (n < 0) { k.cancel(); c.close(); continue; } b.flip();
+                    k.interestOps(SelectionKey.OP_WRITE); }
                 else { c.write(b); if (!b.hasRemaining()) { b.clear(); k.interestOps(SelectionKey.OP_READ); } }
             }
         }
@@ -77,42 +80,53 @@ public class Server {
 }
 """
 JAVA_CLIENT = """
-import java.io.*; import java.net.*; import java.net.http.*; import java.nio.*; import java.nio.channels.*; import java.util.*; import java.util.concurrent.*;
+import java.io.*; import java.net.*; import java.net.http.*; import java.nio.*; import java.nio.channels.*; import java.util.*;
+    import java.util.concurrent.*;
 public class Client {
     static byte[] data(int n) { byte[] b = new byte[n]; new Random(n).nextBytes(b); return b; }
     static void must(boolean x) { if (!x) throw new IllegalStateException(); }
     static void http(String url) throws Exception {
         HttpClient c = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
         List<CompletableFuture<HttpResponse<byte[]>>> f = new ArrayList<>();
-        for (int n = 1; n < 40; n++) f.add(c.sendAsync(HttpRequest.newBuilder(URI.create(url)).POST(HttpRequest.BodyPublishers.ofByteArray(data(n * 5003))).build(), HttpResponse.BodyHandlers.ofByteArray()));
+        for (int n = 1; n < 40;
+            n++) f.add(c.sendAsync(HttpRequest.newBuilder(URI.create(url))
+            .POST(HttpRequest.BodyPublishers.ofByteArray(data(n * 5003))).build(), HttpResponse.BodyHandlers.ofByteArray()));
         for (int n = 1; n < 40; n++) must(Arrays.equals(f.get(n - 1).get(20, TimeUnit.SECONDS).body(), data(n * 5003)));
         URLConnection u = new URL(url).openConnection(); must(new String(u.getInputStream().readAllBytes()).equals("java\\n"));
     }
     static void echo(String host, int port) throws Exception {
         Socket s = new Socket(host, port); byte[] d = data(1000000);
-        Thread t = new Thread(() -> { try { s.getOutputStream().write(d); s.shutdownOutput(); } catch (IOException e) { e.printStackTrace(); } }); t.start();
+        Thread t = new Thread(() -> { try { s.getOutputStream().write(d); s.shutdownOutput(); } catch (IOException e) {
+            e.printStackTrace(); } }); t.start();
         must(Arrays.equals(s.getInputStream().readAllBytes(), d)); t.join(); s.close();
         SocketChannel c = SocketChannel.open(new InetSocketAddress(host, port)); c.write(ByteBuffer.wrap(d, 0, 3000)); c.shutdownOutput();
         ByteBuffer b = ByteBuffer.allocate(4000); while (c.read(b) >= 0); must(b.position() == 3000); c.close();
-        AsynchronousSocketChannel a = AsynchronousSocketChannel.open(); a.connect(new InetSocketAddress(host, port)).get(10, TimeUnit.SECONDS);
-        must(a.write(ByteBuffer.wrap(d, 0, 100)).get(10, TimeUnit.SECONDS) == 100); b.clear(); must(a.read(b).get(10, TimeUnit.SECONDS) == 100); a.close();
+        AsynchronousSocketChannel a = AsynchronousSocketChannel.open(); a.connect(new InetSocketAddress(host, port)).get(10,
+            TimeUnit.SECONDS);
+        must(a.write(ByteBuffer.wrap(d, 0, 100)).get(10, TimeUnit.SECONDS) == 100); b.clear(); must(a.read(b).get(10,
+            TimeUnit.SECONDS) == 100); a.close();
     }
     interface Block { void run() throws Exception; }
     static void closedWhile(String what, Block block, Closeable c) throws Exception {
         String[] said = { "nothing" };
-        Thread t = new Thread(() -> { try { block.run(); said[0] = "returned"; } catch (Exception e) { said[0] = e.getClass().getSimpleName(); } }); t.start();
+        Thread t = new Thread(() -> { try { block.run(); said[0] = "returned"; } catch (Exception e) {
+            said[0] = e.getClass().getSimpleName(); } }); t.start();
         Thread.sleep(200); c.close(); t.join(5000); System.out.println(what + ": " + (t.isAlive() ? "stuck" : said[0]));
     }
     static void closes(String host, int port) throws Exception {
         Socket s = new Socket(host, port); closedWhile("socket", () -> s.getInputStream().read(), s);
-        SocketChannel c = SocketChannel.open(new InetSocketAddress(host, port)); closedWhile("channel", () -> c.read(ByteBuffer.allocate(9)), c);
-        SocketChannel n = SocketChannel.open(new InetSocketAddress(host, port)); n.configureBlocking(false); Selector sel = Selector.open(); n.register(sel, SelectionKey.OP_READ);
+        SocketChannel c = SocketChannel.open(new InetSocketAddress(host, port)); closedWhile("channel",
+            () -> c.read(ByteBuffer.allocate(9)), c);
+        SocketChannel n = SocketChannel.open(new InetSocketAddress(host, port)); n.configureBlocking(false);
+            Selector sel = Selector.open(); n.register(sel, SelectionKey.OP_READ);
         closedWhile("selector", () -> sel.select(), sel);
-        Socket i = new Socket(host, port); i.setSoTimeout(100); try { i.getInputStream().read(); } catch (SocketTimeoutException e) { System.out.println("timeout"); }
+        Socket i = new Socket(host, port); i.setSoTimeout(100); try { i.getInputStream().read(); } catch (SocketTimeoutException e) {
+            System.out.println("timeout"); }
         i.getOutputStream().write(65); must(i.getInputStream().read() == 65); i.close();
     }
     public static void main(String[] a) throws Exception {
-        if (a[0].equals("http")) http(a[1]); else if (a[0].equals("echo")) echo(a[1], Integer.parseInt(a[2])); else closes(a[1], Integer.parseInt(a[2]));
+        if (a[0].equals("http")) http(a[1]); else if (a[0].equals("echo")) echo(a[1], Integer.parseInt(a[2])); else closes(a[1],
+            Integer.parseInt(a[2]));
         System.out.println("ok");
     }
 }
@@ -158,8 +172,10 @@ def test_java_channels(strict, servers, classes, kind):
 
 CLUSTER = """
 const cluster = require('cluster'), http = require('http');
-if (cluster.isPrimary) { cluster.schedulingPolicy = process.env.POLICY == 'rr' ? cluster.SCHED_RR : cluster.SCHED_NONE; for (let i = 0; i < 2; i++) cluster.fork(); }
-else http.createServer((q, r) => { let b = []; q.on('data', d => b.push(d)).on('end', () => r.end(b.length ? Buffer.concat(b) : 'node\\n')); }).listen(+process.env.PORT, '127.0.0.1');
+if (cluster.isPrimary) { cluster.schedulingPolicy = process.env.POLICY == 'rr' ? cluster.SCHED_RR : cluster.SCHED_NONE; for (let i = 0;
+    i < 2; i++) cluster.fork(); }
+else http.createServer((q, r) => { let b = []; q.on('data', d => b.push(d)).on('end',
+    () => r.end(b.length ? Buffer.concat(b) : 'node\\n')); }).listen(+process.env.PORT, '127.0.0.1');
 """
 
 
@@ -183,11 +199,13 @@ def test_node_cluster(strict, servers, policy):
 ECHO = {
     # perl: a process per connection, buffered streams of its own
     "perl": ["perl", "-MIO::Socket::INET", "-e", """
-        $SIG{CHLD} = 'IGNORE'; $l = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $ENV{PORT}, Listen => 64, ReuseAddr => 1) or die;
+        $SIG{CHLD} = 'IGNORE'; $l = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $ENV{PORT}, Listen => 64,
+            ReuseAddr => 1) or die;
         while (1) { $c = $l->accept or next; if (!fork) { close $l; $c->autoflush(1); while (<$c>) { print $c $_ } exit } close $c }"""],
     # ruby: a thread per connection, non-blocking inside
     "ruby": ["ruby", "-rsocket", "-e", """
-        l = TCPServer.new('127.0.0.1', ENV['PORT'].to_i); loop { Thread.new(l.accept) { |c| while (s = c.gets) do c.write s end; c.close } }"""],
+        l = TCPServer.new('127.0.0.1',
+            ENV['PORT'].to_i); loop { Thread.new(l.accept) { |c| while (s = c.gets) do c.write s end; c.close } }"""],
     "tclsh": None,
     "lua": None,
     "guile": ["guile", "-c", """
@@ -196,16 +214,19 @@ ECHO = {
         (let loop () (let ((c (car (accept l)))) (call-with-new-thread (lambda () (setvbuf c 'block) (let next ((s (read-line c 'concat)))
           (if (eof-object? s) (close c) (begin (display s c) (force-output c) (next (read-line c 'concat)))))))) (loop))"""],
     "erl": ["erl", "-noshell", "-eval", """
-        {P, _} = string:to_integer(os:getenv("PORT")), {ok, L} = gen_tcp:listen(P, [binary, {ip, {127,0,0,1}}, {active, false}, {backlog, 64}, {reuseaddr, true}]),
+        {P, _} = string:to_integer(os:getenv("PORT")), {ok, L} = gen_tcp:listen(P, [binary, {ip, {127,0,0,1}}, {active, false}, {backlog,
+            64}, {reuseaddr, true}]),
         E = fun E(C) -> case gen_tcp:recv(C, 0) of {ok, B} -> ok = gen_tcp:send(C, B), E(C); _ -> gen_tcp:close(C) end end,
         A = fun A() -> {ok, C} = gen_tcp:accept(L), gen_tcp:controlling_process(C, spawn(fun() -> receive go -> E(C) end end)) , A() end,
-        F = fun F() -> {ok, C} = gen_tcp:accept(L), Q = spawn(fun() -> receive go -> E(C) end end), gen_tcp:controlling_process(C, Q), Q ! go, F() end, F()."""],
+        F = fun F() -> {ok, C} = gen_tcp:accept(L), Q = spawn(fun() -> receive go -> E(C) end end), gen_tcp:controlling_process(C, Q),
+            Q ! go, F() end, F()."""],
     "php": ["php", "-r", """
         $l = stream_socket_server('tcp://127.0.0.1:' . getenv('PORT')); $all = [(int)$l => $l];
         while (1) { $r = $all; $w = $e = null; stream_select($r, $w, $e, null); foreach ($r as $s) {
           if ($s === $l) { $c = stream_socket_accept($l); stream_set_blocking($c, false); $all[(int)$c] = $c; continue; }
           $b = fread($s, 65536); if (($b === '' || $b === false) && feof($s)) { unset($all[(int)$s]); fclose($s); continue; }
-          stream_set_blocking($s, true); for ($n = 0; $n < strlen($b); $n += fwrite($s, substr($b, $n))); stream_set_blocking($s, false); } }"""],
+          stream_set_blocking($s, true); for ($n = 0; $n < strlen($b); $n += fwrite($s, substr($b, $n))); stream_set_blocking($s,
+              false); } }"""],
     "socat": ["socat", "TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr", "PIPE"],
     "ncat": ["ncat", "-lk", "127.0.0.1", "{port}", "-e", "/bin/cat"],
     "twisted": [PYTHON, "-c", """
@@ -235,7 +256,8 @@ vwait forever
 LUA = """
 local socket = require('socket')
 local l = assert(socket.bind('127.0.0.1', os.getenv('PORT'), 64))
-while true do local c = l:accept(); c:setoption('tcp-nodelay', true); while true do local s = c:receive('*l'); if not s then break end; c:send(s .. '\\n') end; c:close() end
+while true do local c = l:accept(); c:setoption('tcp-nodelay', true); while true do local s = c:receive('*l'); if not s then break end;
+    c:send(s .. '\\n') end; c:close() end
 """
 
 
@@ -260,19 +282,38 @@ def test_echo_servers(strict, servers, name):
 
 
 GET = {
-    "perl-http-tiny": ["perl", "-MHTTP::Tiny", "-e", "my $h = HTTP::Tiny->new; for (1 .. 5) { my $r = $h->get($ARGV[0]); die $r->{content} unless $r->{success}; $b = $r->{content} } print $b"],
-    "ruby-net-http": ["ruby", "-rnet/http", "-e", "u = URI(ARGV[0]); Net::HTTP.start(u.host, u.port) { |h| $b = nil; 5.times { $b = h.get(u.path).body }; $stdout.binmode.write $b }"],
+    "perl-http-tiny": [
+        "perl", "-MHTTP::Tiny", "-e",
+        "my $h = HTTP::Tiny->new; for (1 .. 5) { my $r = $h->get($ARGV[0]); die $r->{content} unless $r->{success}; "
+        "$b = $r->{content} } print $b"],
+    "ruby-net-http": [
+        "ruby", "-rnet/http", "-e",
+        "u = URI(ARGV[0]); Net::HTTP.start(u.host, u.port) { |h| $b = nil; 5.times { $b = h.get(u.path).body }; "
+        "$stdout.binmode.write $b }"],
     "php-streams": ["php", "-r", "echo file_get_contents($argv[1]);"],
     "tcl-http": ["tclsh", "{tcl}"],
     "lua-http": ["lua5.4", "-e", "local b = require('socket.http').request(arg[1]); io.write(b)"],
-    "R": ["R", "--no-echo", "--vanilla", "-e", "h <- sub('.*//([^/]*).*', '\\\\1', commandArgs(TRUE)); s <- socketConnection(h, 80, open='r+b', blocking=TRUE); writeLines('GET /f HTTP/1.0\\r\\n\\r', s); b <- raw(0); while (length(x <- readBin(s, 'raw', 65536))) b <- c(b, x); i <- which(b[-1] == 10 & b[-length(b)] == 13); h <- i[which(diff(i) == 2)[1] + 1] + 1; writeBin(b[-(1:h)], 'got')", "--args"],
+    "R": [
+        "R", "--no-echo", "--vanilla", "-e",
+        "h <- sub('.*//([^/]*).*', '\\\\1', commandArgs(TRUE)); "
+        "s <- socketConnection(h, 80, open='r+b', blocking=TRUE); writeLines('GET /f HTTP/1.0\\r\\n\\r', s); "
+        "b <- raw(0); while (length(x <- readBin(s, 'raw', 65536))) b <- c(b, x); "
+        "i <- which(b[-1] == 10 & b[-length(b)] == 13); h <- i[which(diff(i) == 2)[1] + 1] + 1; "
+        "writeBin(b[-(1:h)], 'got')", "--args"],
     "wget": ["wget", "-q", "-O", "-"],
     "aria2": ["sh", "-c", "aria2c -q --async-dns=false -x4 -s4 -k1M -d . -o got --allow-overwrite=true \"$0\" >&2; cat got"],
     "lftp": ["lftp", "-c", "cat \"$1\"", "-e", "{none}"],
-    "python-tornado": [PYTHON, "-c", "import sys, asyncio; from tornado.httpclient import AsyncHTTPClient as C\nasync def m(): return (await C().fetch(sys.argv[1])).body\nsys.stdout.buffer.write(asyncio.run(m()))"],
-    "erl-httpc": ["erl", "-noshell", "-eval", "inets:start(), [U] = init:get_plain_arguments(), {ok, {_, _, B}} = httpc:request(get, {U, []}, [], [{body_format, binary}]), file:write(standard_io, B), halt().", "-extra"],
+    "python-tornado": [
+        PYTHON, "-c",
+        "import sys, asyncio; from tornado.httpclient import AsyncHTTPClient as C\n"
+        "async def m(): return (await C().fetch(sys.argv[1])).body\nsys.stdout.buffer.write(asyncio.run(m()))"],
+    "erl-httpc": [
+        "erl", "-noshell", "-eval",
+        "inets:start(), [U] = init:get_plain_arguments(), {ok, {_, _, B}} = httpc:request(get, {U, []}, [], "
+        "[{body_format, binary}]), file:write(standard_io, B), halt().", "-extra"],
 }
-TCLHTTP = "package require http\nset t [http::geturl [lindex $argv 0] -binary 1]\nfconfigure stdout -translation binary\nputs -nonewline [http::data $t]\n"
+TCLHTTP = ("package require http\nset t [http::geturl [lindex $argv 0] -binary 1]\n"
+           "fconfigure stdout -translation binary\nputs -nonewline [http::data $t]\n")
 
 
 @pytest.mark.parametrize("name", split(GET))

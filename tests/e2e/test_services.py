@@ -55,7 +55,10 @@ INETD = """
 def test_inetd(strict, servers):
     """openbsd-inetd accepts and runs a program with the connection as its stdin, stdout and stderr."""
     echo, web = strict.port(), strict.port()
-    script = write(f"{strict.dir}/web", '#!/bin/sh\nread line\nprintf "HTTP/1.0 200 OK\\r\\n\\r\\n"; echo "$line"; head -c 100000 /dev/zero\n', 0o755)
+    script = write(f"{strict.dir}/web", r"""#!/bin/sh
+        read line
+        printf "HTTP/1.0 200 OK\r\n\r\n"; echo "$line"; head -c 100000 /dev/zero
+        """, 0o755)
     conf = write(f"{strict.dir}/inetd.conf", INETD.format(echo=echo, web=web, script=script))
     servers(strict).start(["inetd", "-d", "-i", conf], "inetd", web)
     r = strict.curl(f"http://inetd:{web}/x")
@@ -154,7 +157,8 @@ s = socket.create_connection(("queue", {port}), 10); f = s.makefile("rwb")
 for n in range(50):
     f.write(b"put 0 0 9 %d\\r\\n%s\\r\\n" % (n * 1000, b"x" * n * 1000)); f.flush(); assert f.readline().startswith(b"INSERTED")
 for n in range(50):
-    f.write(b"reserve\\r\\n"); f.flush(); w = f.readline().split(); assert int(w[2]) == n * 1000 and f.read(n * 1000 + 2) == b"x" * n * 1000 + b"\\r\\n"
+    f.write(b"reserve\\r\\n"); f.flush(); w = f.readline().split()
+    assert int(w[2]) == n * 1000 and f.read(n * 1000 + 2) == b"x" * n * 1000 + b"\\r\\n"
 print("ok")
 """
     assert strict.run([PYTHON, "-c", code], service="web").text == "ok\n"
@@ -165,7 +169,8 @@ def test_dns_over_tcp(strict, servers):
     """bind9 and dnsmasq answer, dig asks over TCP: named's own event loop (libuv), threads and a client without libc's resolver."""
     port, other = strict.port(), strict.port()
     d = folder(f"{strict.dir}/named", 0o777)
-    zone = write(f"{d}/zone", "$TTL 60\n@ SOA ns.t. me.t. 1 60 60 60 60\n@ NS ns\nns A 127.0.0.1\n" + "".join(f"h{n} A 10.0.{n // 250}.{n % 250}\n" for n in range(3000)))
+    zone = write(f"{d}/zone", "$TTL 60\n@ SOA ns.t. me.t. 1 60 60 60 60\n@ NS ns\nns A 127.0.0.1\n"
+                 + "".join(f"h{n} A 10.0.{n // 250}.{n % 250}\n" for n in range(3000)))
     conf = write(f"{d}/conf", f"""
         options {{ directory "{d}"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; pid-file "{d}/pid";
           session-keyfile "{d}/key"; allow-transfer {{ any; }}; dnssec-validation no; }};
@@ -232,7 +237,24 @@ def test_git_daemon_and_svnserve(strict, servers):
 @pytest.mark.full
 def test_ngircd(strict, servers):
     port = strict.port()
-    conf = write(f"{strict.dir}/ngircd.conf", f"[Global]\nName = irc.t\nListen = 127.0.0.1\nPorts = {port}\nServerUID = root\nServerGID = root\nInfo = t\nAdminInfo1 = a\nAdminInfo2 = b\nAdminEMail = a@b\n[Limits]\nMaxConnectionsIP = 0\n[Options]\nDNS = no\nIdent = no\nPAM = no\n")
+    conf = write(f"{strict.dir}/ngircd.conf", f"""\
+        [Global]
+        Name = irc.t
+        Listen = 127.0.0.1
+        Ports = {port}
+        ServerUID = root
+        ServerGID = root
+        Info = t
+        AdminInfo1 = a
+        AdminInfo2 = b
+        AdminEMail = a@b
+        [Limits]
+        MaxConnectionsIP = 0
+        [Options]
+        DNS = no
+        Ident = no
+        PAM = no
+        """)
     servers(strict).start(["ngircd", "-n", "-f", conf], "irc", port)
     code = f"""
 import socket
@@ -256,7 +278,17 @@ print("ok")
 def test_slapd(strict, servers):
     """A listener thread and a pool of threads; ldapadd and ldapsearch."""
     port, d = strict.port(), folder(f"{strict.dir}/ldap")
-    conf = write(f"{d}/conf", f"include /etc/ldap/schema/core.schema\npidfile {d}/pid\nmodulepath /usr/lib/ldap\nmoduleload back_mdb\ndatabase mdb\nsuffix dc=t\nrootdn cn=a,dc=t\nrootpw x\ndirectory {folder(f'{d}/db')}\n")
+    conf = write(f"{d}/conf", f"""\
+        include /etc/ldap/schema/core.schema
+        pidfile {d}/pid
+        modulepath /usr/lib/ldap
+        moduleload back_mdb
+        database mdb
+        suffix dc=t
+        rootdn cn=a,dc=t
+        rootpw x
+        directory {folder(f'{d}/db')}
+        """)
     servers(strict).start(["slapd", "-d", "0", "-f", conf, "-h", f"ldap://127.0.0.1:{port}"], "ldap", port)
     ldif = "dn: dc=t\nobjectClass: dcObject\nobjectClass: organization\no: t\ndc: t\n\n" + "".join(
         f"dn: cn=p{n},dc=t\nobjectClass: person\ncn: p{n}\nsn: s{n}\ndescription: {'x' * 500}\n\n" for n in range(300))
@@ -288,13 +320,15 @@ def test_siege(strict, servers):
 def test_mariadb(strict, servers):
     """A thread per connection, and a pool of threads around epoll."""
     port, d = strict.port(), f"{strict.dir}/maria"
-    subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={d}", "--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"],
-                   check=True, capture_output=True, cwd=strict.dir)
-    servers(strict).start(["mariadbd", "--no-defaults", f"--datadir={d}", "--user=root", "--bind-address=127.0.0.1", f"--port={port}", f"--socket={d}/sock",
-                           f"--pid-file={d}/pid", "--innodb-flush-log-at-trx-commit=0", "--thread-handling=pool-of-threads", "--max-allowed-packet=64M"], "maria", port)
-    sql = lambda text: strict.run(["mariadb", "--no-defaults", "-h", "maria", "-P", port, "-u", "root", "--skip-ssl", "-N", "--max-allowed-packet=64M"],
-                                  service="web", input=text.encode())
-    r = sql("create user x@'%'; grant all on *.* to x@'%'; create database d; use d; create table t (n int, s longtext); insert into t values (1, repeat('abc', 4000000)); select s from t;")
+    subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={d}", "--user=root",
+                    "--auth-root-authentication-method=normal", "--skip-test-db"], check=True, capture_output=True, cwd=strict.dir)
+    servers(strict).start(["mariadbd", "--no-defaults", f"--datadir={d}", "--user=root", "--bind-address=127.0.0.1", f"--port={port}",
+                           f"--socket={d}/sock", f"--pid-file={d}/pid", "--innodb-flush-log-at-trx-commit=0",
+                           "--thread-handling=pool-of-threads", "--max-allowed-packet=64M"], "maria", port)
+    sql = lambda text: strict.run(["mariadb", "--no-defaults", "-h", "maria", "-P", port, "-u", "root", "--skip-ssl", "-N",
+                                   "--max-allowed-packet=64M"], service="web", input=text.encode())
+    r = sql("create user x@'%'; grant all on *.* to x@'%'; create database d; use d;"
+            "create table t (n int, s longtext); insert into t values (1, repeat('abc', 4000000)); select s from t;")
     assert r.text == "abc" * 4000000 + "\n", r
     code = f"""
 import pymysql, threading

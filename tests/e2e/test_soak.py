@@ -89,7 +89,8 @@ def round_of(mesh, n, forking):
     """About n connections by five programs at once; how many they made."""
     by_ab, by_python = n * 3 // 10, n // 10
     url = "http://orders/who"
-    programs = [(["ab", "-q", "-n", by_ab, "-c", c, url], lambda r: int(re.search(r"Complete requests:\s+(\d+)", r.text).group(1))) for c in (1, 24)]
+    completed = lambda r: int(re.search(r"Complete requests:\s+(\d+)", r.text).group(1))
+    programs = [(["ab", "-q", "-n", by_ab, "-c", c, url], completed) for c in (4, 24)]
     programs += [([PYTHON, "-c", CLIENT, "orders", by_python, *ports], lambda r: int(r.text)) for ports in ([], [forking])]
     # wrk makes what it can in its time; the header makes nginx close.
     programs += [(["wrk", "-t1", "-c8", f"-d{max(1, n // 20000)}s", "-H", "Connection: close", url],
