@@ -330,6 +330,16 @@ static void stop_waiting(void *arg)
 	atomic_fetch_sub(&c->waiters, 1);
 }
 
+/* close() or dup2() of another thread gave our number to another file while we waited, and then a signal came, as Java does it
+ * to end a call: ppoll() looks at the descriptors once more before it says EINTR, and so told of the other file instead. */
+static bool lost_signal(const struct conn *c, int fd, short events)
+{
+	struct pollfd p = { .fd = conn_fd(c, fd), .events = events };
+	struct timespec now = { 0 };
+
+	return p.fd != fd && sys_call(SYS_ppoll, (long)&p, 1, (long)&now, 0, 0, 0) == 0;
+}
+
 int early_wait(struct conn *c, int fd, short events, int64_t deadline_ms, bool once)
 {
 	struct pollfd p[1 + EARLY_FDS];
@@ -352,6 +362,8 @@ int early_wait(struct conn *c, int fd, short events, int64_t deadline_ms, bool o
 			leave_pop(&leave);
 			stop_waiting(c);
 		}
+		if (r == 0 && p[0].revents && c && lost_signal(c, fd, events))
+			return -EINTR;
 		if (r < 0 || p[0].revents || (stepping && !conn_is_stepping(c)))
 			return r;
 		early_settle(NULL, -1);
