@@ -15,6 +15,7 @@
 #include "conduit/early.h"
 #include "conduit/share.h"
 #include "sys/clock.h"
+#include "sys/confined.h"
 #include "sys/quiet.h"
 #include "sys/sys.h"
 
@@ -361,7 +362,7 @@ bool direct_keep(struct conn *c, int fd)
 	long kept;
 	int r;
 
-	if (conn_state(c) != CONN_OPEN && !conn_is_stepping(c))
+	if ((conn_state(c) != CONN_OPEN && !conn_is_stepping(c)) || confined())
 		return false;
 	kept = sys_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, KEPT_FROM, 0, 0, 0);
 	if (kept == -EINVAL || kept == -EMFILE)

@@ -7,6 +7,7 @@
 #include "fd/vars.h"
 #include "hook/stdio.h"
 #include "sys/sys.h"
+#include "sys/twin.h"
 #include "telemetry/log.h"
 #include "weft/env.h"
 
@@ -25,7 +26,9 @@ static void end(int status, void *unused)
 
 __attribute__((constructor)) static void start(void)
 {
-	sys_start();                            /* every hook works from here on */
+	sys_start(); /* every hook works from here on */
+	if (twin_is_behind())
+		return;                         /* with the mesh off, which is how we are born */
 	log_start(secure_getenv(WEFT_ENV_LOG)); /* refusals can be told */
 	control_start();                        /* names can be asked */
 	stdio_start();

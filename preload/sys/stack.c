@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "sys/confined.h"
 #include "sys/raw.h"
 
 #define STACK_KEEP 2
@@ -76,11 +77,12 @@ static __thread bool inside;
 static char *stack_new(void)
 {
 	long p = raw_syscall(SYS_mmap, 0, STACK_GUARD + STACK_SIZE, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p < 0 && p > -4096)
 		return NULL;
-	raw_syscall(SYS_mprotect, p, STACK_GUARD, PROT_NONE, 0, 0, 0);
+	if (!confined())
+		raw_syscall(SYS_mprotect, p, STACK_GUARD, PROT_NONE, 0, 0, 0);
 	return (char *)p;
 }
 
