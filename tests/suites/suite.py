@@ -149,6 +149,7 @@ class Run:
         self.failures = []
         self.figures = []
         self.compared = 0  # results held against bare's
+        self.known = {test for name, test, *_ in load_deviations() if name == suite.name}
 
     def say(self, text):
         print(f"{self.suite.name}: {text}", flush=True)
@@ -187,7 +188,7 @@ class Run:
             differ = [t for t in sorted(bare.keys() | seen.keys()) if bare.get(t) != seen.get(t)]
             expected = bare
             for again in range(2, TRIES + 1):
-                if not differ:
+                if not differ or (mode == "mesh" and self.known.issuperset(differ)):
                     break
                 self.figure(f"{mode}: again: " + ", ".join(
                     f"{t} (bare {expected.get(t)}, {mode} {seen.get(t)})" for t in differ))
