@@ -248,7 +248,7 @@ static void check_bare(enum try_run run)
 				 "and a server needs --client",
 			seconds);
 	if (run == TRY_BARE && e[TRY_PROGRAM].left)
-		try_note(&trial, "the program left %u processes behind; they were ended",
+		try_note(&trial, "processes that the program left behind, ended now: %u",
 			 e[TRY_PROGRAM].left);
 }
 

@@ -174,7 +174,7 @@ def test_only_the_meshed_run_hangs(folder):
 
 def test_what_daemonizes_is_ended(folder):
     r = weft_try(folder, "--", "/bin/sh", "-c", "setsid sleep 300 >/dev/null 2>&1 & exit 0")
-    assert r.returncode == 0 and "left 1 processes behind" in r.stdout, r
+    assert r.returncode == 0 and "left behind, ended now: 1" in r.stdout, r
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
