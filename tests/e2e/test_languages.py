@@ -334,6 +334,7 @@ def test_http_clients(strict, servers, name):
     assert r.code == 0 and got == data, (r.code, len(got), r.err[-2000:])
 
 
+@pytest.mark.full
 def test_ruby_webrick(strict, servers):
     port = strict.port()
     servers(strict).start(["ruby", "-rwebrick", "-e", f"""
@@ -351,4 +352,7 @@ def test_gawk_and_bash_devices(strict, servers):
     assert strict.run(["gawk", awk], service="web").text == "nginx\n"
     bash = r'exec 3<>/dev/tcp/files/80; printf "GET /who HTTP/1.0\r\n\r\n" >&3; while read -r l; do last=$l; done <&3; echo "$last"'
     assert strict.run(["bash", "-c", bash], service="web").text == "nginx\n"
+    children = (r'exec 3<>/dev/tcp/files/80; sh -c "printf \"GET /who HTTP/1.0\r\n\r\n\" >&3"; head -c 8 <&3; echo; '
+                'python3 -c "import os; print(os.read(3, 7))"; cat <&3 | tail -n 1')
+    assert strict.run(["bash", "-c", children], service="web").text == "HTTP/1.1\nb' 200 OK'\nnginx\n"
 

@@ -395,6 +395,24 @@ c.logout(); print("ok")
     assert r.text == "ok\n", r
 
 
+def test_openssl_as_server_and_client(strict, servers):
+    port = strict.port()
+    cert, key = certificate(f"{strict.dir}/own", name="ssl")
+    data = put(f"{strict.dir}/f", pattern(1 << 20))
+    servers(strict).start(["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", cert, "-key", key, "-WWW"], "ssl", port)
+    assert strict.curl(f"https://ssl:{port}/f", "--cacert", cert).out == data
+    r = strict.run(["openssl", "s_client", "-quiet", "-connect", f"ssl:{port}"], service="web", input=b"GET /f HTTP/1.0\r\n\r\n")
+    assert r.out.endswith(data), r
+
+
+@pytest.mark.full
+def test_netcat(strict, servers):
+    port = strict.port()
+    data = put(f"{strict.dir}/in", pattern(3 << 20))
+    servers(strict).start(["sh", "-c", f"exec nc.openbsd -l -N 127.0.0.1 {port} <in"], "nc", port)
+    assert strict.run(["nc.openbsd", "-d", "nc", port], service="web").out == data
+
+
 @pytest.mark.full
 def test_busy_small_web_servers(strict, servers):
     s, d = servers(strict), folder(f"{strict.dir}/www")
