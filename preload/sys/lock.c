@@ -1,7 +1,9 @@
 #include "sys/lock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -32,9 +34,34 @@ bool lock_try(struct lock *l)
 						       memory_order_acquire, memory_order_relaxed);
 }
 
+/* One that was killed and that nobody has waited for yet still has its number: its state in proc_pid_stat(5) tells. Its
+ * parent may be who waits here. */
+static bool is_zombie(int owner)
+{
+	char path[32] = "/proc/", digits[12], text[64], *end = NULL;
+	size_t at = strlen(path), n = 0;
+	long fd, r;
+	int i;
+
+	for (; owner; owner /= 10)
+		digits[n++] = (char)('0' + owner % 10);
+	while (n)
+		path[at++] = digits[--n];
+	memcpy(path + at, "/stat", sizeof("/stat"));
+	fd = raw_syscall(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
+	if (fd < 0)
+		return false;
+	r = raw_syscall(SYS_read, fd, (long)text, sizeof(text), 0, 0, 0);
+	raw_syscall(SYS_close, fd, 0, 0, 0, 0, 0);
+	for (i = 0; i + 2 < r; i++) /* the name, of 15 bytes at most, may have parentheses too */
+		if (text[i] == ')')
+			end = text + i;
+	return end && (end[2] == 'Z' || end[2] == 'X');
+}
+
 static bool owner_is_dead(int owner)
 {
-	return raw_syscall(SYS_kill, owner, 0, 0, 0, 0, 0) == -ESRCH;
+	return raw_syscall(SYS_kill, owner, 0, 0, 0, 0, 0) == -ESRCH || is_zombie(owner);
 }
 
 int lock_take(struct lock *l)
