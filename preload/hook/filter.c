@@ -28,8 +28,6 @@
 #define OUR_ARCH AUDIT_ARCH_AARCH64
 #endif
 
-atomic_bool confined_set;
-
 #define FRONT_MAX 512 /* instructions */
 
 /* A call is let through if `n` of its arguments have these values. */

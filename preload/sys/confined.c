@@ -1,0 +1,3 @@
+#include "sys/confined.h"
+
+atomic_bool confined_set;
