@@ -82,6 +82,8 @@ enum mesh_accepts {
 	MESH_LOOKS, /* mode observe or off: a mesh client is taken as one, everything else passes */
 	MESH_ADMITS,
 };
+/* Before listen(): attach and enrol, so that the port is open as briefly as can be before it is announced. */
+void mesh_will_listen(void);
 /* The process listens on `fd`: attach, enrol and REGISTER. Returns what mesh_accepts() does, MESH_PASSES for AF_UNIX. */
 enum mesh_accepts mesh_listen(int fd);
 /* This process listens there, as far as its table of listeners tells. */

@@ -189,6 +189,15 @@ void listen_again(void)
 	}
 }
 
+void mesh_will_listen(void)
+{
+	KEEP_ERRNO;
+
+	if (control_env.ceiling != WEFT_MODE_OFF && attach(control_env.claims) == 0 &&
+	    attachment_get()->service[0])
+		(void)identity_refresh();
+}
+
 enum mesh_accepts mesh_listen(int fd)
 {
 	KEEP_ERRNO;

@@ -202,12 +202,15 @@ static enum slot make_listener(int fd)
 
 int life_listen(int fd, int backlog)
 {
-	int saved = errno;
-	int r = sys.listen(fd, backlog);
+	uintptr_t word = table_word(fd);
+	int saved = errno, r;
 
+	if ((word == SLOT_FRESH4 || word == SLOT_FRESH6) && is_ours())
+		mesh_will_listen();
+	r = sys.listen(fd, backlog);
 	if (r < 0)
 		return -errno;
-	if (table_word(fd) != SLOT_LISTENER && is_ours())
+	if (word != SLOT_LISTENER && is_ours())
 		make_listener(fd);
 	errno = saved;
 	return r;
