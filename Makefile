@@ -56,10 +56,14 @@ $(BUILD)/%.a:
 	$(call say,AR)
 	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcs $@ $^
 
+# A symbol that nobody defines fails the build, not the guest; sanitizers leave theirs open.
+SHARED = $(if $(SAN),-fsanitize=$(SAN),-Wl$(comma)-z$(comma)defs)
+comma := ,
+
 # OpenSSL is linked in and hidden: a shared one would bind to the guest's own (node exports 1344 such symbols).
 $(BUILD)/libweft.so: $(CORE) $(SHIM) $(HOOK) preload/libweft.map
 	$(call say,LD)
-	$(Q)$(CC) -shared $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -o $@.new $(CORE) $(SHIM) $(HOOK) \
+	$(Q)$(CC) -shared $(CFLAGS) $(SHARED) -o $@.new $(CORE) $(SHIM) $(HOOK) \
 		-Wl,--version-script=preload/libweft.map -Wl,-Bsymbolic -Wl,--exclude-libs,ALL \
 		-Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-soname,libweft.so $(SHIM_LDFLAGS) $(SHIM_LIBS) -ldl -lpthread
 	$(Q)mv $@.new $@
@@ -67,7 +71,7 @@ $(BUILD)/libweft.so: $(CORE) $(SHIM) $(HOOK) preload/libweft.map
 # The recorder of `weft try`: it stands before libweft.so and needs nothing but libc.
 $(BUILD)/libwefttrace.so: $(TRACE)
 	$(call say,LD)
-	$(Q)$(CC) -shared $(CFLAGS) $(if $(SAN),-fsanitize=$(SAN)) -o $@.new $(TRACE) -Wl,-z,now -Wl,-z,relro \
+	$(Q)$(CC) -shared $(CFLAGS) $(SHARED) -o $@.new $(TRACE) -Wl,-z,now -Wl,-z,relro \
 		-Wl,-z,noexecstack -Wl,-soname,libwefttrace.so $(SHIM_LDFLAGS)
 	$(Q)mv $@.new $@
 
