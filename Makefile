@@ -58,7 +58,6 @@ $(BUILD)/%.a:
 
 # A symbol that nobody defines fails the build, not the guest; sanitizers leave theirs open.
 SHARED = $(if $(SAN),-fsanitize=$(SAN),-Wl$(comma)-z$(comma)defs)
-comma := ,
 
 # OpenSSL is linked in and hidden: a shared one would bind to the guest's own (node exports 1344 such symbols).
 $(BUILD)/libweft.so: $(CORE) $(SHIM) $(HOOK) preload/libweft.map
