@@ -54,19 +54,19 @@ struct conn {
 	_Atomic unsigned refs;
 	_Atomic int state;      /* enum conn_state */
 	_Atomic unsigned phase; /* counts state changes: what pollers wait for may have changed */
-	unsigned armed;         /* phase that the pollers' registrations follow; fd room */
+	_Atomic unsigned armed; /* phase that the pollers' registrations follow; fd room */
 	uint32_t regs;          /* first registration; fd room */
 	_Atomic int fds;        /* descriptors of this process that lead here */
 	_Atomic int fd;         /* one of them */
 	uint64_t cookie;        /* of the socket, whatever number it has (socket(7), SO_COOKIE) */
 	struct lock lock;
 	bool server;
-	bool lenient;  /* a server that refuses nobody when it accepted: mode observe or off */
-	bool strict;   /* lenient, where it would demand TLS */
-	bool waits;    /* the last read had to wait in the kernel: begin with that */
-	bool prepared; /* share_prepare() holds its locks */
-	bool leaving;  /* carry_exec() does */
-	bool visited;  /* carry.c's own */
+	bool lenient;       /* a server that refuses nobody when it accepted: mode observe or off */
+	bool strict;        /* lenient, where it would demand TLS */
+	_Atomic bool waits; /* the last read had to wait in the kernel: begin with that */
+	bool prepared;      /* share_prepare() holds its locks */
+	bool leaving;       /* carry_exec() does */
+	bool visited;       /* carry.c's own */
 	int app_nodelay; /* TCP_NODELAY as the program has it; on the socket it is on from the handshake on */
 	bool app_cork;  /* TCP_CORK likewise: on the socket it is off */
 	bool shook;     /* a handshake has begun: options of the socket are ours */
@@ -77,32 +77,33 @@ struct conn {
 	int app_lowat; /* SO_RCVLOWAT as the program set it; 0: never */
 	int so_error;  /* positive errno for SO_ERROR, connect() or the next call */
 	enum weft_reason reason;
-	int64_t deadline_ms; /* of this attempt or handshake */
-	int64_t sniff_ms; /* the program wants to speak first: no ClientHello by then means plaintext; 0: it does not */
-	int64_t sniff_for_ms; /* how long that is */
-	int64_t timeout_ms;   /* of one TCP connect */
-	int64_t grace_ms;     /* conduit/early.h: early from then on; 0: not known yet */
-	_Atomic int waiters;  /* threads that wait for what its next step needs, and will take it */
-	_Atomic bool early;   /* told to the program as connected while stepping */
+	_Atomic int64_t deadline_ms; /* of this attempt or handshake */
+	_Atomic int64_t
+		sniff_ms; /* the program wants to speak first: no ClientHello by then means plaintext; 0: it does not */
+	int64_t sniff_for_ms;     /* how long that is */
+	int64_t timeout_ms;       /* of one TCP connect */
+	_Atomic int64_t grace_ms; /* conduit/early.h: early from then on; 0: not known yet */
+	_Atomic int waiters; /* threads that wait for what its next step needs, and will take it */
+	_Atomic bool early;  /* told to the program as connected while stepping */
 	_Atomic bool orphan; /* the program has closed it: it goes on with a reference of its own */
 	uint8_t early_shut;  /* bit per SHUT_RD, SHUT_WR */
 	uint8_t *early_bytes; /* written early; malloc'ed */
-	uint32_t early_len, early_sent;
+	_Atomic uint32_t early_len, early_sent;
 	_Atomic short wants; /* POLLIN or POLLOUT: what the next step of the handshake waits for */
 	union conn_name dialled;
 	socklen_t dialled_len;
 	struct conn_dial dial;
 	struct identity *id; /* counted; while stepping */
 	struct handshake *handshake;
-	uint64_t policy_seq;     /* inbound policy that admitted the peer */
-	uint64_t admitted_as;    /* hash of our SPIFFE ID then; 0: never admitted by policy */
-	char *peer;              /* SPIFFE ID; malloc'ed */
-	struct session *session; /* &own, or in `share` */
+	uint64_t policy_seq;  /* inbound policy that admitted the peer */
+	uint64_t admitted_as; /* hash of our SPIFFE ID then; 0: never admitted by policy */
+	char *peer;           /* SPIFFE ID; malloc'ed */
+	struct session *_Atomic session; /* &own, or in `share` */
 	struct session own;
 	struct session_aead aead;
-	struct share *share;      /* NULL while no other process shares it */
-	struct segment *segment;  /* that `share` lies in; counted */
-	struct conn *prev, *next; /* all connections of the process */
+	struct share *_Atomic share; /* NULL while no other process shares it */
+	struct segment *segment;     /* that `share` lies in; counted */
+	struct conn *prev, *next;    /* all connections of the process */
 };
 
 /* The socket's number: what a caller names, unless that was closed and the socket kept for the calls in progress. */

@@ -31,8 +31,8 @@ struct session {
 	enum weft_reason reason; /* why */
 	bool told;               /* session_unread() gave a number that was not read yet */
 	bool moved;              /* session_move() took everything: callers look for the new one */
-	bool rx_eof;             /* the peer's close_notify came */
-	bool rx_shut;            /* the program shut the reading side: an end is no truncation */
+	_Atomic bool rx_eof;     /* the peer's close_notify came */
+	_Atomic bool rx_shut;    /* the program shut the reading side: an end is no truncation */
 	bool tx_closed;          /* ours is sent */
 	bool tx_rekey;           /* the peer asked for a KeyUpdate of ours */
 	uint32_t lowat;          /* SO_RCVLOWAT on the socket */
@@ -101,10 +101,7 @@ void session_sent(struct session *s, uint64_t who);
 bool session_ready(struct session *s, struct session_aead *a, int fd);
 int session_set_lowat(struct session *s, int fd, uint32_t lowat); /* no call if it is so already */
 /* Nothing of the session itself answers a read: no plaintext, end or error. A hint, taken without the lock. */
-static inline bool session_is_dry(const struct session *s)
-{
-	return !s->plain_end && !s->rx_eof && !s->error && !s->moved;
-}
+bool session_is_dry(const struct session *s);
 /* Plaintext that can be read now: exact. */
 ssize_t session_unread(struct session *s, struct session_aead *a, int fd);
 /* Sessions in which this process holds something back. The kernel would send it after 200 ms; here whoever is about to wait

@@ -159,7 +159,8 @@ static int take_end(struct session *s, long r)
 	if (r == 0)
 		return s->rx_shut ? -ESHUTDOWN
 				  : session_fail(s, -ECONNRESET, WEFT_REASON_TRUNCATED);
-	s->rx_eof |= r != -EAGAIN;
+	if (r != -EAGAIN)
+		s->rx_eof = true;
 	return (int)r;
 }
 
