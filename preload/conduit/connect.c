@@ -65,6 +65,8 @@ int direct_connect_wait(struct conn *c, int fd)
 		else if (r < 0)
 			return r;
 	}
+	if (early_is(c))
+		early_settle(c, fd); /* a peer in this process may have accepted already */
 	return outcome(c);
 }
 

@@ -133,6 +133,33 @@ static void by_shell(void)
 	pair_close(&p);
 }
 
+/* The child of vfork() has closed the other end, whose owner cannot run before the exec. */
+static void before_a_word(void)
+{
+	struct pair p;
+	int status;
+	pid_t pid;
+
+	p.listener = listen_on(&p.addr);
+	p.client = client_socket();
+	MUST(connect(p.client, (struct sockaddr *)&p.addr, sizeof(p.addr)) == 0);
+	MUST((p.server = accept(p.listener, NULL, NULL)) >= 0);
+	fflush(stdout);
+	pid = vfork();
+	if (!pid) {
+		dup2(p.server, 0);
+		dup2(p.server, 1);
+		close(p.client);
+		execl("/usr/bin/head", "head", "-n1", (char *)NULL);
+		_exit(127);
+	}
+	send_all(p.client, "a line\n", 7);
+	MUST(waitpid(pid, &status, 0) == pid);
+	show_status("vfork", status);
+	talk_on(&p, "vfork", 7);
+	pair_close(&p);
+}
+
 int main(void)
 {
 	probe_start();
@@ -142,5 +169,6 @@ int main(void)
 	by_number();
 	failing();
 	by_shell();
+	before_a_word();
 	return 0;
 }
