@@ -240,7 +240,8 @@ int life_accepted(int listener, uintptr_t word, int fd)
 		c = admit(fd, option(fd, SO_DOMAIN));
 	if (c)
 		life_attach(fd, c);
-	if (c && early_any()) /* the peer may be this process: what depends on both ends is done with */
+	if (c &&
+	    early_any()) /* the peer may be this process: what depends on both ends is done with */
 		early_settle(NULL, -1);
 	return fd;
 }
