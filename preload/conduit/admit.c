@@ -44,14 +44,27 @@ static struct conn *pass(struct conn *c)
 	return NULL;
 }
 
+/* How long a server that speaks first is held back, so that a ClientHello may come. Looked up when the connection is accepted:
+ * later the mode may have settled, and who dialled before it did still comes with one. */
+static int64_t sniff_for(const struct conn *c)
+{
+	bool settling = false;
+	enum weft_mode mode;
+
+	if (!c->lenient)
+		return c->id->wire->inbound->sniff_ms ? (int64_t)c->id->wire->inbound->sniff_ms
+						      : WEFT_SNIFF_MS;
+	mode = control_mode_inbound(&settling); /* ENFORCE: since a moment */
+	return settling || mode == WEFT_MODE_ENFORCE ? WEFT_SNIFF_SETTLING_MS : 0;
+}
+
 /* As the port's mode says. The step lock is not needed: nobody else knows of the connection yet. */
 static struct conn *begin(struct conn *c, int fd, enum weft_mtls mtls)
 {
 	enum weft_reason refused = WEFT_REASON_NONE;
 
 	c->strict = mtls == WEFT_MTLS_STRICT;
-	c->sniff_for_ms = c->id->wire->inbound->sniff_ms ? (int64_t)c->id->wire->inbound->sniff_ms
-							 : WEFT_SNIFF_MS;
+	c->sniff_for_ms = sniff_for(c);
 	if (mtls == WEFT_MTLS_DISABLE) {
 		refused = shake_verdict(c, c->id, fd, NULL);
 		if (!refused)

@@ -37,7 +37,7 @@ int64_t block_deadline(int fd, int option)
 
 /* poll() ends at any signal; the call that it stands for would go on after a handler with SA_RESTART. Which handler ran is
  * not known, so the call goes on only if all of them asked for it. */
-static bool signals_restart(void)
+bool block_restarts(void)
 {
 	struct kernel_sigaction sa;
 	int sig;
@@ -74,7 +74,7 @@ int block_wait_any(struct pollfd *fds, unsigned n, int64_t deadline_ms, bool onc
 
 	do
 		r = wait_any(fds, n, deadline_ms);
-	while (r == -EINTR && !once && signals_restart());
+	while (r == -EINTR && !once && block_restarts());
 	return r;
 }
 

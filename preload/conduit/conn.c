@@ -23,9 +23,10 @@
 #include "telemetry/seen.h"
 
 #define CONN_CHUNK (64u << 10) /* bytes asked of the kernel at a time */
+#define CONN_SOON_MS 2         /* to look again after a step of somebody else's */
+#define CONN_LATER_MS 20
 
 _Atomic int conn_live, conn_stepping, conn_early;
-_Atomic bool conn_unarmed;
 void (*conn_moved_on)(struct conn *c);
 
 static struct {
@@ -240,8 +241,55 @@ static void step_all(void *arg)
 		;
 }
 
-static int step(struct conn *c, int fd, bool unwaited)
+static uint64_t claim_of(const void *frame)
 {
+	return (uint64_t)lock_self() << 32 | (uint32_t)(uintptr_t)frame;
+}
+
+bool conn_is_mine(const struct conn *c)
+{
+	uint64_t claim = atomic_load_explicit(&c->claim, memory_order_relaxed);
+
+	return !claim || claim >> 32 == (uint32_t)lock_self();
+}
+
+bool conn_claim(struct conn *c, const void *frame)
+{
+	bool mine;
+
+	quiet_hold();
+	lock_take(&c->lock); /* a step of another thread is done by now, or will not be */
+	mine = conn_is_stepping(c) && conn_is_mine(c) && share_may_step(c);
+	if (mine && !c->claim)
+		c->claim = claim_of(frame);
+	lock_drop(&c->lock);
+	quiet_let();
+	return mine;
+}
+
+void conn_let(struct conn *c, const void *frame)
+{
+	uint64_t mine = claim_of(frame);
+
+	atomic_compare_exchange_strong(&c->claim, &mine, 0);
+}
+
+int64_t conn_look_ms(const struct conn *c)
+{
+	bool soon = conn_state(c) == CONN_HANDSHAKE && !c->early;
+
+	return clock_now_ms() + (soon ? CONN_SOON_MS : CONN_LATER_MS);
+}
+
+static void moved_on(struct conn *c, unsigned phase)
+{
+	if (conn_moved_on && atomic_load_explicit(&c->phase, memory_order_relaxed) != phase)
+		conn_moved_on(c);
+}
+
+int conn_step(struct conn *c, int fd)
+{
+	unsigned phase = atomic_load_explicit(&c->phase, memory_order_relaxed);
 	struct step s = { .c = c };
 
 	if (!conn_is_stepping(c))
@@ -249,32 +297,14 @@ static int step(struct conn *c, int fd, bool unwaited)
 	quiet_hold();
 	if (lock_try(&c->lock)) {
 		s.fd = conn_fd(c, fd);
-		if ((!unwaited || !c->waiters) && share_may_step(c))
+		if (conn_is_mine(c) && share_may_step(c))
 			stack_run(step_all, &s);
 		early_check(c);
 		lock_drop(&c->lock);
+		moved_on(c, phase);
 	}
 	quiet_let();
 	return conn_is_stepping(c) ? -EAGAIN : 0;
-}
-
-int conn_step(struct conn *c, int fd)
-{
-	return step(c, fd, false);
-}
-
-void conn_step_unwaited(struct conn *c, int fd)
-{
-	step(c, fd, true);
-}
-
-void conn_wait(struct conn *c, int delta)
-{
-	quiet_hold();
-	lock_take(&c->lock); /* a step of another thread is done by now, or will not be */
-	atomic_fetch_add(&c->waiters, delta);
-	lock_drop(&c->lock);
-	quiet_let();
 }
 
 short conn_wants(const struct conn *c)
@@ -318,6 +348,7 @@ void conn_expire_all(void)
 {
 	int64_t now = clock_now_ms();
 	struct conn *due, *c;
+	unsigned phase;
 	int fd;
 
 	quiet_hold();
@@ -334,6 +365,7 @@ void conn_expire_all(void)
 		if (!due)
 			break;
 		fd = conn_fd(due, due->fd);
+		phase = due->phase;
 		if (conn_state(due) == CONN_DIALING)
 			dial_expired(due, fd);
 		else if (conn_state(due) == CONN_SNIFFING && due->sniff_ms && due->sniff_ms <= now)
@@ -343,6 +375,7 @@ void conn_expire_all(void)
 		else if (conn_is_stepping(due))
 			shake_expired(due, fd);
 		lock_drop(&due->lock);
+		moved_on(due, phase);
 		conn_put(due);
 	} while (due);
 	quiet_let();
@@ -350,16 +383,8 @@ void conn_expire_all(void)
 
 void conn_speaks_first(struct conn *c)
 {
-	int64_t wait = c->sniff_for_ms;
-	bool settling = false;
-
-	if (conn_state(c) != CONN_SNIFFING || c->sniff_ms)
-		return;
-	if (c->lenient) {
-		control_mode_inbound(&settling);
-		wait = settling ? WEFT_SNIFF_SETTLING_MS : 0;
-	}
-	c->sniff_ms = clock_now_ms() + wait;
+	if (conn_state(c) == CONN_SNIFFING && !c->sniff_ms)
+		c->sniff_ms = clock_now_ms() + c->sniff_for_ms;
 }
 
 void conn_push_all(void)
@@ -385,14 +410,16 @@ void conn_list_unlock(void)
 	quiet_let();
 }
 
-/* References of calls that other threads of the parent were in are nobody's here. */
+/* References and claims of calls that other threads of the parent were in are nobody's here. */
 void conn_list_forked(void)
 {
 	struct conn *c, *next;
 
-	for (c = list.all; c; c = c->next)
+	for (c = list.all; c; c = c->next) {
 		if (c->refs) /* else a thread that is no more was about to free it */
 			c->refs = (unsigned)c->fds + call_depth(c) + 1;
+		c->claim = 0;
+	}
 	list.lock = (struct lock){ 0 };
 	quiet_let();
 	for (c = list.all; c; c = next) {

@@ -83,7 +83,8 @@ struct conn {
 	int64_t sniff_for_ms;     /* how long that is */
 	int64_t timeout_ms;       /* of one TCP connect */
 	_Atomic int64_t grace_ms; /* conduit/early.h: early from then on; 0: not known yet */
-	_Atomic int waiters; /* threads that wait for what its next step needs, and will take it */
+	_Atomic uint64_t
+		claim; /* who waits for what its next step needs: thread and frame; 0: nobody */
 	_Atomic bool early;  /* told to the program as connected while stepping */
 	_Atomic bool orphan; /* the program has closed it: it goes on with a reference of its own */
 	uint8_t early_shut;  /* bit per SHUT_RD, SHUT_WR */
@@ -114,8 +115,7 @@ static inline int conn_fd(const struct conn *c, int fd)
 
 /* Connections of this process that are not closed, and those of them that are stepping: 0 lets the wait hooks skip all. */
 extern _Atomic int conn_live, conn_stepping;
-extern _Atomic int conn_early;    /* early ones of them */
-extern _Atomic bool conn_unarmed; /* steps were made of which pollers' registrations do not know */
+extern _Atomic int conn_early; /* early ones of them */
 
 struct conn *conn_new(int fd, int family); /* one reference, one fd; NULL: no memory */
 /* A reference, or NULL if `c` is gone; the caller then checks that c is still the one that was meant. */
@@ -147,9 +147,14 @@ void conn_seen(int fd, enum weft_tally kind, enum weft_reason reason);
 
 /* Goes as far as it can without waiting. -EAGAIN: still stepping, wait for conn_wants(). 0: it is not stepping any more. */
 int conn_step(struct conn *c, int fd);
-void conn_step_unwaited(struct conn *c, int fd); /* the same, unless a thread waits to do so */
-/* Of a thread that is about to sleep until conn_wants(), or has slept: +1, -1. The state is read in between. */
-void conn_wait(struct conn *c, int delta);
+/* A thread that is about to sleep until conn_wants() claims the next step: another that took it could take the wake-up too,
+ * as poll() looks at the socket once more before it returns. The state is read after the claim. False: the step is another
+ * thread's or process'; sleep until conn_look_ms() at most, and look again. `frame` names this wait; a handler of signals on
+ * top of it may step. */
+bool conn_claim(struct conn *c, const void *frame);
+void conn_let(struct conn *c, const void *frame);
+bool conn_is_mine(const struct conn *c); /* this thread may take the next step */
+int64_t conn_look_ms(const struct conn *c);
 short conn_wants(const struct conn *c); /* POLLIN or POLLOUT */
 /* When the wait for this connection must end at the latest; INT64_MAX: no bound. */
 int64_t conn_deadline(const struct conn *c);
@@ -168,7 +173,7 @@ static inline void conn_push(void)
 		conn_push_all();
 }
 
-/* Told of each connection that a step of another call has moved on. Set once, by the fd room. */
+/* Told of each connection that a step has moved on, whoever waits for it. Set once, by the fd room. */
 extern void (*conn_moved_on)(struct conn *c);
 
 /* Held while the list of connections must not change: around fork, and in walks. */

@@ -46,7 +46,7 @@ static int outcome(struct conn *c)
 
 int direct_connect_wait(struct conn *c, int fd)
 {
-	int64_t deadline, until;
+	int64_t deadline;
 	int r;
 
 	if (!block_may(fd, 0)) {
@@ -55,15 +55,10 @@ int direct_connect_wait(struct conn *c, int fd)
 	}
 	deadline = block_deadline(fd, SO_SNDTIMEO);
 	while (conn_step(c, fd) == -EAGAIN && !early_is(c)) {
-		until = conn_deadline(c) < deadline ? conn_deadline(c) : deadline;
 		fd = conn_fd(c, fd);
-		r = early_wait(c, fd, conn_wants(c), until, deadline != INT64_MAX);
-		if (r == -ETIMEDOUT && clock_now_ms() >= deadline)
-			return -EINPROGRESS;
-		if (r == -ETIMEDOUT)
-			conn_expire_all();
-		else if (r < 0)
-			return r;
+		r = early_wait_step(c, fd, deadline, deadline != INT64_MAX);
+		if (r < 0)
+			return r == -ETIMEDOUT ? -EINPROGRESS : r;
 	}
 	if (early_is(c))
 		early_settle(c, fd); /* a peer in this process may have accepted already */

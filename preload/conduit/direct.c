@@ -21,11 +21,6 @@
 
 #define KEPT_FROM 768 /* out of the way of programs that count on the lowest number */
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
 static void look_again(struct conn *c, int fd)
 {
 	quiet_hold();
@@ -69,10 +64,8 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 		if (writes)
 			conn_speaks_first(c);
 		early_settle(c, fd);
-		if (!conn_is_stepping(c)) {
-			atomic_store_explicit(&conn_unarmed, true, memory_order_relaxed);
+		if (!conn_is_stepping(c))
 			continue;
-		}
 		if (writes && takes_early(c))
 			return CONDUIT_EARLY;
 		if (early_is(c) && !writes && c->early_shut & 1 << SHUT_RD)
@@ -81,14 +74,9 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 			return -EAGAIN;
 		if (!deadline)
 			deadline = block_deadline(fd, writes ? SO_SNDTIMEO : SO_RCVTIMEO);
-		r = early_wait(c, fd, conn_wants(c), earlier(deadline, conn_deadline(c)),
-			       deadline != INT64_MAX);
-		if (r == -ETIMEDOUT && clock_now_ms() >= deadline)
-			return -EAGAIN;
-		if (r == -ETIMEDOUT)
-			conn_expire_all();
-		else if (r < 0)
-			return r;
+		r = early_wait_step(c, fd, deadline, deadline != INT64_MAX);
+		if (r < 0)
+			return r == -ETIMEDOUT ? -EAGAIN : r;
 	}
 }
 
@@ -114,7 +102,7 @@ static int wait_bytes(struct conn *c, int fd)
 
 	if (early_any()) {
 		until = block_deadline(fd, SO_RCVTIMEO);
-		n = early_wait(NULL, fd, POLLIN, until, until != INT64_MAX);
+		n = early_wait(fd, POLLIN, until, until != INT64_MAX);
 	}
 	if (!n)
 		n = wait_for(fd, 1);
@@ -223,7 +211,7 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 			break;
 		if (!deadline)
 			deadline = block_deadline(fd, SO_SNDTIMEO);
-		w = early_wait(NULL, fd, POLLOUT, deadline, done || deadline != INT64_MAX);
+		w = early_wait(fd, POLLOUT, deadline, done || deadline != INT64_MAX);
 		if (w < 0) {
 			r = w == -ETIMEDOUT ? -EAGAIN : w;
 			break;

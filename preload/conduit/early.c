@@ -250,7 +250,7 @@ static void collect(struct ready *r)
 	conn_list_lock();
 	for (pass = 0; pass < 2; pass++)
 		for (c = conn_list_first(); c && r->n < EARLY_FDS; c = c->next) {
-			if (!conn_is_stepping(c) || c->early != (pass == 0) || c->waiters ||
+			if (!conn_is_stepping(c) || c->early != (pass == 0) || !conn_is_mine(c) ||
 			    !share_steps_here(c) || !conn_get(c))
 				continue;
 			r->conn[r->n] = c;
@@ -266,9 +266,7 @@ static void step_one(struct conn *c)
 		abandon(c);
 		return;
 	}
-	conn_step_unwaited(c, c->fd);
-	if (conn_moved_on)
-		conn_moved_on(c);
+	conn_step(c, c->fd);
 	if (!conn_is_stepping(c))
 		early_disown(c);
 }
@@ -286,8 +284,6 @@ static bool step_ready(struct ready *r)
 			step_one(r->conn[i]);
 		conn_put(r->conn[i]);
 	}
-	if (any)
-		atomic_store_explicit(&conn_unarmed, true, memory_order_relaxed);
 	return any;
 }
 
@@ -316,58 +312,84 @@ int early_poll(struct pollfd p[static EARLY_FDS])
 		return 0;
 	conn_list_lock();
 	for (c = conn_list_first(); c && n < EARLY_FDS; c = c->next)
-		if (early_is(c) && !c->waiters && share_steps_here(c))
+		if (early_is(c) && conn_is_mine(c) && share_steps_here(c))
 			p[n++] =
 				(struct pollfd){ .fd = conn_fd(c, c->fd), .events = conn_wants(c) };
 	conn_list_unlock();
 	return n;
 }
 
-static void stop_waiting(void *arg)
+int early_wait(int fd, short events, int64_t deadline_ms, bool once)
 {
-	struct conn *c = arg;
+	struct pollfd p[1 + EARLY_FDS] = { { .fd = fd, .events = events } };
+	int r;
 
-	atomic_fetch_sub(&c->waiters, 1);
+	for (;;) {
+		r = block_wait_any(p, 1 + (unsigned)early_poll(p + 1), deadline_ms, once);
+		if (r < 0 || p[0].revents)
+			return r;
+		early_settle(NULL, -1);
+	}
 }
 
 /* close() or dup2() of another thread gave our number to another file while we waited, and then a signal came, as Java does it
  * to end a call: ppoll() looks at the descriptors once more before it says EINTR, and so told of the other file instead. */
-static bool lost_signal(const struct conn *c, int fd, short events)
+static bool lost_signal(const struct conn *c, const struct pollfd *was)
 {
-	struct pollfd p = { .fd = conn_fd(c, fd), .events = events };
+	struct pollfd p = { .fd = conn_fd(c, was->fd), .events = was->events };
 	struct timespec now = { 0 };
 
-	return p.fd != fd && sys_call(SYS_ppoll, (long)&p, 1, (long)&now, 0, 0, 0) == 0;
+	return was->revents && p.fd != was->fd &&
+	       sys_call(SYS_ppoll, (long)&p, 1, (long)&now, 0, 0, 0) == 0;
 }
 
-int early_wait(struct conn *c, int fd, short events, int64_t deadline_ms, bool once)
-{
+struct step_wait {
+	struct conn *c;
 	struct pollfd p[1 + EARLY_FDS];
 	struct leave leave;
-	bool stepping;
-	int n, r;
+};
 
-	for (;;) {
-		stepping = c && conn_is_stepping(c);
-		if (stepping) {
-			conn_wait(c, +1);
-			leave_push(&leave, stop_waiting, c);
-		}
-		n = early_poll(p + 1);
-		p[0] = (struct pollfd){ .fd = fd, .events = events };
-		r = stepping && !conn_is_stepping(c)
-			    ? 0
-			    : block_wait_any(p, (unsigned)n + 1, deadline_ms, once);
-		if (stepping) {
-			leave_pop(&leave);
-			stop_waiting(c);
-		}
-		if (r == 0 && p[0].revents && c && lost_signal(c, fd, events))
-			return -EINTR;
-		if (r < 0 || p[0].revents || (stepping && !conn_is_stepping(c)))
-			return r;
-		early_settle(NULL, -1);
+static void stop_waiting(void *arg)
+{
+	struct step_wait *w = arg;
+
+	conn_let(w->c, w);
+}
+
+/* A handler of signals may have taken the step: whether the call goes on is asked here, and not in block_wait_any(). */
+static int wait_once(struct step_wait *w, int64_t deadline_ms, bool once)
+{
+	bool mine = conn_claim(w->c, w);
+	int64_t until = conn_deadline(w->c), look = mine ? INT64_MAX : conn_look_ms(w->c);
+	int r;
+
+	if (!conn_is_stepping(w->c))
+		return 0;
+	until = until < look ? until : look;
+	w->p[0].events = mine ? conn_wants(w->c) : 0;
+	r = block_wait_any(w->p, 1 + (unsigned)early_poll(w->p + 1),
+			   deadline_ms < until ? deadline_ms : until, true);
+	return r == -EINTR && !once && block_restarts() ? 0 : r;
+}
+
+int early_wait_step(struct conn *c, int fd, int64_t deadline_ms, bool once)
+{
+	struct step_wait w = { .c = c, .p = { { .fd = fd } } };
+	int r;
+
+	leave_push(&w.leave, stop_waiting, &w);
+	r = wait_once(&w, deadline_ms, once);
+	leave_pop(&w.leave);
+	stop_waiting(&w);
+	if (!r && lost_signal(c, &w.p[0]))
+		return -EINTR;
+	if (r == -ETIMEDOUT && clock_now_ms() < deadline_ms) {
+		conn_expire_all();
+		r = 0;
 	}
+	if (!r && !w.p[0].revents)
+		early_settle(NULL, -1);
+	return r;
 }
 
 static bool has_unsent(void)

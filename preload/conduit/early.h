@@ -51,8 +51,10 @@ void early_disown(struct conn *c); /* gives that reference back */
 void early_settle(struct conn *c, int fd);
 /* What else a wait is to look at, so that early connections go on: up to EARLY_FDS. */
 int early_poll(struct pollfd p[static EARLY_FDS]);
-/* block_wait() meanwhile, for the next step of `c` (NULL: something else). 0 also if another thread has made it. */
-int early_wait(struct conn *c, int fd, short events, int64_t deadline_ms, bool once);
+/* block_wait() meanwhile. */
+int early_wait(int fd, short events, int64_t deadline_ms, bool once);
+/* The same for the next step of `c`. 0: look at its state again. */
+int early_wait_step(struct conn *c, int fd, int64_t deadline_ms, bool once);
 /* The process ends: waits a little until what was written early is sent. */
 void early_exit(void);
 void early_forked(void); /* in a fork's child: orphans are the parent's */

@@ -251,16 +251,6 @@ void reg_settle(struct conn *c)
 	reg_unlock();
 }
 
-void reg_settle_all(void)
-{
-	struct conn *c;
-
-	conn_list_lock();
-	for (c = conn_list_first(); c; c = c->next)
-		reg_settle(c);
-	conn_list_unlock();
-}
-
 void reg_drop(struct conn *c)
 {
 	if (!c->regs)

@@ -17,7 +17,6 @@ int reg_filter(struct epoll_event *ev, int n);
 bool reg_used(void);
 /* After the state of a connection may have changed: its registrations follow. One load if it has not. */
 void reg_settle(struct conn *c);
-void reg_settle_all(void);
 /* The last descriptor of the process is about to be closed. */
 void reg_drop(struct conn *c);
 /* Around fork. */

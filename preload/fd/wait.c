@@ -35,24 +35,19 @@ static struct timespec *time_left(int64_t deadline_ms, struct timespec *t)
 	return t;
 }
 
-/* Before a wait: early connections go as far as they can, and the pollers know of it. */
+/* Before a wait: early connections go as far as they can. */
 static void settle(void)
 {
 	if (early_any())
 		early_settle(NULL, -1);
-	if (atomic_load_explicit(&conn_unarmed, memory_order_relaxed) &&
-	    atomic_exchange(&conn_unarmed, false))
-		reg_settle_all();
 }
 
 static void expire(void)
 {
 	if (!atomic_load_explicit(&conn_stepping, memory_order_relaxed))
 		return;
-	if (conn_deadline_all() <= clock_now_ms()) {
+	if (conn_deadline_all() <= clock_now_ms())
 		conn_expire_all();
-		reg_settle_all();
-	}
 }
 
 /* Waits until the instance, or an early connection, has something to say. */
@@ -146,7 +141,8 @@ struct wait_set {
 	struct pollfd *kernel; /* what the kernel is asked */
 	struct conn **conn;
 	struct call call; /* on all of them */
-	bool waits;       /* they count us among their waiters */
+	bool claims;      /* the steps of those that are stepping */
+	int64_t look_ms;  /* when to look again at those whose step is another's */
 	struct leave leave;
 	struct room room; /* for more than a few */
 	struct pollfd few_fds[WAIT_STACK + EARLY_FDS];
@@ -204,7 +200,7 @@ static void set_stop(void *arg)
 
 	for (i = 0; i < s->n; i++)
 		if (s->conn[i])
-			atomic_fetch_sub(&s->conn[i]->waiters, 1);
+			conn_let(s->conn[i], s);
 }
 
 /* Other threads leave the steps of stepping connections to us while we wait for what they need. */
@@ -212,23 +208,31 @@ static void set_begin(struct wait_set *s)
 {
 	nfds_t i;
 
-	s->waits = atomic_load_explicit(&conn_stepping, memory_order_relaxed) != 0;
-	if (!s->waits)
+	s->look_ms = WAIT_FOREVER;
+	s->claims = atomic_load_explicit(&conn_stepping, memory_order_relaxed) != 0;
+	if (!s->claims)
 		return;
-	quiet_hold();
-	for (i = 0; i < s->n; i++)
-		if (s->conn[i])
-			conn_wait(s->conn[i], +1);
 	leave_push(&s->leave, set_stop, s);
-	quiet_let();
+	for (i = 0; i < s->n; i++)
+		if (s->conn[i] && conn_is_stepping(s->conn[i]) && !conn_claim(s->conn[i], s) &&
+		    conn_is_stepping(s->conn[i]))
+			s->look_ms = conn_look_ms(s->conn[i]);
 }
 
 static void set_end(struct wait_set *s)
 {
-	if (!s->waits)
+	if (!s->claims)
 		return;
 	leave_pop(&s->leave);
 	set_stop(s);
+}
+
+/* What the kernel is asked of a stepping connection. */
+static short step_events(const struct conn *c, short events)
+{
+	short wants = direct_wants(c, events);
+
+	return conn_is_mine(c) ? wants : wants & (short)~conn_wants(c);
 }
 
 static void set_arm(struct wait_set *s)
@@ -242,7 +246,7 @@ static void set_arm(struct wait_set *s)
 		if (conn_is_stepping(s->conn[i]) && s->fds[i].events & (POLLOUT | POLLWRNORM))
 			conn_speaks_first(s->conn[i]);
 		if (conn_is_stepping(s->conn[i]))
-			s->kernel[i].events = direct_wants(s->conn[i], s->fds[i].events);
+			s->kernel[i].events = step_events(s->conn[i], s->fds[i].events);
 	}
 }
 
@@ -289,7 +293,7 @@ static int wait_set(struct pollfd *fds, nfds_t n, int64_t deadline_ms, const sig
 		settle();
 		set_begin(&s);
 		set_arm(&s);
-		left = time_left(deadline_ms, &t);
+		left = time_left(deadline_ms < s.look_ms ? deadline_ms : s.look_ms, &t);
 		all = n + (nfds_t)early_poll(s.kernel + n);
 		r = sys.ppoll(s.kernel, all, left, mask);
 		r = r < 0 ? -errno : r;

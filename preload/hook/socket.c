@@ -46,7 +46,7 @@ static int await_accept(int fd)
 
 	if (early_any() && block_may(fd, 0)) {
 		until = block_deadline(fd, SO_RCVTIMEO);
-		r = early_wait(NULL, fd, POLLIN, until, until != INT64_MAX);
+		r = early_wait(fd, POLLIN, until, until != INT64_MAX);
 	}
 	return r == -ETIMEDOUT ? -EAGAIN : r;
 }
