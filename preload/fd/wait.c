@@ -60,7 +60,6 @@ static int wait_early(int ep, const struct timespec *left, const sigset_t *mask)
 
 int wait_epoll(int ep, struct epoll_event *ev, int n, int64_t deadline_ms, const sigset_t *mask)
 {
-	static const struct timespec none;
 	struct timespec t;
 	const struct timespec *left;
 	int r;
@@ -71,7 +70,8 @@ int wait_epoll(int ep, struct epoll_event *ev, int n, int64_t deadline_ms, const
 		if (early_any() && n > 0) {
 			if (wait_early(ep, left, mask) < 0)
 				return -errno;
-			left = &none;
+			t = (struct timespec){ 0 };
+			left = &t;
 		}
 		r = sys.epoll_pwait(ep, ev, n,
 				    left ? (int)(t.tv_sec * 1000 + t.tv_nsec / 1000000) : -1, mask);

@@ -154,6 +154,13 @@ HOOK_EXPORT int epoll_ctl(int ep, int op, int fd, struct epoll_event *ev)
 	return (int)hook_result(r, saved);
 }
 
+/* Is there a registered connection, or one elsewhere that needs this wait for its steps? */
+static inline bool epoll_ours(void)
+{
+	conn_push();
+	return reg_used() || early_any();
+}
+
 /* What the kernel gave a thread that began to wait while no connection was registered. Another thread may have registered
  * one since: then the tags are translated, and if nothing is left for the program the wait begins anew. */
 static int epoll_waited(int ep, struct epoll_event *ev, int n, int timeout, const sigset_t *mask,
@@ -174,8 +181,7 @@ HOOK_EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int n, int timeout,
 {
 	int saved = errno;
 
-	conn_push();
-	if (!reg_used())
+	if (!epoll_ours())
 		return epoll_waited(ep, ev, n, timeout, mask,
 				    sys.epoll_pwait(ep, ev, n, timeout, mask));
 	return (int)hook_result(wait_epoll(ep, ev, n, after_ms(timeout), mask), saved);
@@ -183,8 +189,7 @@ HOOK_EXPORT int epoll_pwait(int ep, struct epoll_event *ev, int n, int timeout,
 
 HOOK_EXPORT int epoll_wait(int ep, struct epoll_event *ev, int n, int timeout)
 {
-	conn_push();
-	return reg_used()
+	return epoll_ours()
 		       ? epoll_pwait(ep, ev, n, timeout, NULL)
 		       : epoll_waited(ep, ev, n, timeout, NULL, sys.epoll_wait(ep, ev, n, timeout));
 }
@@ -194,10 +199,9 @@ HOOK_EXPORT int epoll_pwait2(int ep, struct epoll_event *ev, int n, const struct
 {
 	int saved = errno;
 
-	conn_push();
 	if (sys.epoll_pwait2 && timeout && !user_reads(timeout, sizeof(*timeout)))
 		return sys.epoll_pwait2(ep, ev, n, timeout, mask);
-	if (!reg_used() && sys.epoll_pwait2)
+	if (!epoll_ours() && sys.epoll_pwait2)
 		return epoll_waited(ep, ev, n, timeout_ms(timeout), mask,
 				    sys.epoll_pwait2(ep, ev, n, timeout, mask));
 	return (int)hook_result(wait_epoll(ep, ev, n, after(timeout), mask), saved);

@@ -265,9 +265,52 @@ static void by_message(bool closes)
 	     close(back[1]) == 0);
 }
 
+static void wait_in(int ep, bool newer)
+{
+	const struct timespec t = { .tv_sec = 2 * PROBE_WAIT_MS / 1000 };
+	struct epoll_event ev;
+
+	if (newer)
+		MUST(epoll_pwait2(ep, &ev, 1, &t, NULL) == 1);
+	else
+		MUST(epoll_wait(ep, &ev, 1, 2 * PROBE_WAIT_MS) == 1);
+}
+
+/* The server, another process, closes what it has accepted and waits for something else, in an instance that has never held
+ * a connection. */
+static void closed_unregistered(bool newer)
+{
+	int l = listen_on(&addr), go[2], ep = epoll_create1(EPOLL_CLOEXEC), status, c;
+	char b[2];
+	pid_t pid;
+
+	printf("--- closed, never registered%s\n", newer ? ", epoll_pwait2" : "");
+	MUST(pipe(go) == 0);
+	add(ep, go[0], EPOLLIN);
+	pid = fork();
+	MUST(pid >= 0);
+	if (!pid) {
+		int s = accept(l, NULL, NULL);
+
+		MUST(s >= 0 && close(s) == 0);
+		wait_in(ep, newer);
+		_exit(0);
+	}
+	c = connect_to(&addr);
+	wait_for(c, POLLIN);
+	SHOW(recv(c, b, sizeof(b), 0));
+	MUST(write(go[1], "go", 2) == 2);
+	MUST(waitpid(pid, &status, 0) == pid);
+	printf("status %d\n", status);
+	MUST(close(c) == 0 && close(l) == 0 && close(go[0]) == 0 && close(go[1]) == 0 &&
+	     close(ep) == 0);
+}
+
 int main(void)
 {
 	probe_start();
+	closed_unregistered(false); /* before any other: no connection has ever been registered */
+	closed_unregistered(true);
 	alone();
 	gone(false, false);
 	gone(true, false);
