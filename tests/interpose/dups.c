@@ -101,7 +101,7 @@ static void reused(void)
 
 	for (int i = 0; i < 60; i++) {
 		struct pair p;
-		char b[8];
+		char b[8] = "";
 
 		pair_open(&p);
 		snprintf(b, sizeof(b), "%d", i);
