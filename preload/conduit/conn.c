@@ -376,6 +376,8 @@ void conn_expire_all(void)
 			shake_expired(due, fd);
 		lock_drop(&due->lock);
 		moved_on(due, phase);
+		if (!conn_is_stepping(due))
+			early_disown(due);
 		conn_put(due);
 	} while (due);
 	quiet_let();

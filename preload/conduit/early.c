@@ -180,15 +180,43 @@ static bool is_aborted(int fd)
 	return l.l_onoff && !l.l_linger;
 }
 
+/* The wait of a close(): as connect() waits, so that nothing of it is left for later. What this process does next may be
+ * a wait that is not ours to take steps in, as for a child. */
+static void outstay(struct conn *c, int fd)
+{
+	int64_t until = (c->sniff_ms ? c->sniff_ms : clock_now_ms()) + WEFT_GRACE_MS, left;
+	struct pollfd p[1 + EARLY_FDS];
+	struct timespec t;
+
+	while (conn_is_stepping(c) && clock_now_ms() < until) {
+		left = (conn_deadline(c) < until ? conn_deadline(c) : until) - clock_now_ms();
+		left = left > 0 ? left : 0;
+		t = (struct timespec){ .tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000 };
+		p[0] = (struct pollfd){ .fd = fd, .events = conn_wants(c) };
+		sys_call(SYS_ppoll, (long)p, 1 + early_poll(p + 1), (long)&t, 0, 0, 0);
+		conn_expire_all();
+		early_settle(c, fd);
+	}
+}
+
+static bool may_go_on(const struct conn *c)
+{
+	int state = conn_state(c);
+
+	return state == CONN_SNIFFING || (state == CONN_HANDSHAKE && (c->early_len || c->server));
+}
+
 bool early_orphan(struct conn *c, int fd)
 {
 	if (!conn_is_stepping(c) || !share_steps_here(c))
 		return false;
+	conn_speaks_first(c);
 	early_settle(c, fd);
 	quiet_hold();
+	if (may_go_on(c) && c->server && !c->share && block_may(fd, 0) && !is_aborted(fd))
+		outstay(c, fd);
 	lock_take(&c->lock);
-	if (conn_state(c) == CONN_HANDSHAKE && !c->share && (c->early_len || c->server) &&
-	    !is_aborted(fd) && conn_get(c)) {
+	if (may_go_on(c) && !c->share && !is_aborted(fd) && conn_get(c)) {
 		early_now(c);
 		c->early_shut = 0;
 		c->orphan = true;
@@ -414,6 +442,7 @@ void early_exit(void)
 		struct timespec t = { .tv_nsec = 50000000 };
 
 		early_settle(NULL, -1);
+		conn_expire_all();
 		n = early_poll(p);
 		if (n && has_unsent())
 			sys_call(SYS_ppoll, (long)p, n, (long)&t, 0, 0, 0);

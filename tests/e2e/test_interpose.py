@@ -48,3 +48,11 @@ def test_meshed_with_itself(name, make_mesh, netns):
     for key, data in flows.items():
         # A TLS record of the handshake first; a flow that ended before it said anything has no bytes at all.
         assert data[:2] == b"\x16\x03", (key, data[:64])
+
+
+def test_permissive(make_mesh, netns):
+    """What the server does before it can know whether its client is of the mesh must not end the handshake."""
+    mesh = make_mesh(netns=netns())
+    r = mesh.run([program("early")], service="self", timeout=60)
+    assert r.out.decode() == bare("early").decode(), r.err.decode(errors="replace")
+    assert r.code == 0, r

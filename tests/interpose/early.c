@@ -290,7 +290,7 @@ static void closed_unregistered(bool newer)
 	pid = fork();
 	MUST(pid >= 0);
 	if (!pid) {
-		int s = accept(l, NULL, NULL);
+		int s = accept4(l, NULL, NULL, SOCK_NONBLOCK);
 
 		MUST(s >= 0 && close(s) == 0);
 		wait_in(ep, newer);
@@ -306,11 +306,40 @@ static void closed_unregistered(bool newer)
 	     close(ep) == 0);
 }
 
+/* The same with a blocking socket, and a wait that has nothing to do with sockets. Who is first with what is a race. */
+static void closed_and_busy(void)
+{
+	int l = listen_on(&addr), go[2], status, c;
+	char b[2];
+	pid_t pid;
+
+	say("closed, then busy elsewhere");
+	MUST(pipe(go) == 0);
+	pid = fork();
+	MUST(pid >= 0);
+	if (!pid) {
+		int s = accept(l, NULL, NULL);
+
+		MUST(s >= 0 && close(s) == 0);
+		MUST(read(go[0], b, 2) == 2);
+		_exit(0);
+	}
+	c = connect_to(&addr);
+	wait_for(c, POLLIN);
+	SHOW(recv(c, b, sizeof(b), 0));
+	MUST(write(go[1], "go", 2) == 2);
+	MUST(waitpid(pid, &status, 0) == pid);
+	printf("status %d\n", status);
+	MUST(close(c) == 0 && close(l) == 0 && close(go[0]) == 0 && close(go[1]) == 0);
+}
+
 int main(void)
 {
 	probe_start();
 	closed_unregistered(false); /* before any other: no connection has ever been registered */
 	closed_unregistered(true);
+	for (int i = 0; i < 24; i++)
+		closed_and_busy();
 	alone();
 	gone(false, false);
 	gone(true, false);
