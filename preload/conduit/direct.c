@@ -66,6 +66,8 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 		early_settle(c, fd);
 		if (!conn_is_stepping(c))
 			continue;
+		if (writes && !block_may(fd, flags))
+			early_accepted(c);
 		if (writes && takes_early(c))
 			return CONDUIT_EARLY;
 		if (early_is(c) && !writes && c->early_shut & 1 << SHUT_RD)

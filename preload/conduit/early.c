@@ -51,6 +51,18 @@ void early_check(struct conn *c)
 		early_now(c);
 }
 
+void early_accepted(struct conn *c)
+{
+	if (!c->server || c->share || early_is(c))
+		return;
+	quiet_hold();
+	lock_take(&c->lock);
+	if (conn_state(c) == CONN_HANDSHAKE && !c->early)
+		early_now(c);
+	lock_drop(&c->lock);
+	quiet_let();
+}
+
 /* --- what is written --- */
 
 bool early_has_room(const struct conn *c)

@@ -31,6 +31,9 @@ static inline bool early_any(void)
 void early_client(struct conn *c, int fd); /* the first handshake of a client begins */
 void early_server(struct conn *c);         /* a client was answered */
 void early_check(struct conn *c);          /* is the grace over? */
+/* No lock held: a call that may not wait is about to write. What was accepted has room for a greeting, and many programs never
+ * look whether it was taken. */
+void early_accepted(struct conn *c);
 /* After the handshake, before the connection is open: sends what was written early. 0; -EAGAIN; -errno. */
 int early_flush(struct conn *c, int fd);
 /* The connection is open: shutdown() calls that came early are made. */
