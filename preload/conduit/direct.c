@@ -347,6 +347,16 @@ static bool resets(int fd)
 	return have > 0 || (l.l_onoff && !l.l_linger);
 }
 
+bool direct_goodbye(struct conn *c, int fd)
+{
+	session_drain_end(c->session, &c->aead, fd);
+	if (resets(fd))
+		return false;
+	if (!c->session->error)
+		session_alert(c->session, &c->aead, fd, 0);
+	return true;
+}
+
 bool direct_keep(struct conn *c, int fd)
 {
 	long kept;
@@ -374,12 +384,8 @@ void direct_close(struct conn *c, int fd)
 	quiet_hold();
 	lock_take(&c->lock);
 	if (conn_state(c) == CONN_OPEN && share_is_last(c)) {
-		session_drain_end(c->session, &c->aead, fd);
-		if (!resets(fd)) {
-			if (!c->session->error)
-				session_alert(c->session, &c->aead, fd, 0);
+		if (direct_goodbye(c, fd))
 			sys_call(SYS_shutdown, fd, SHUT_WR, 0, 0, 0, 0);
-		}
 	} else if (conn_is_stepping(c) && share_is_last(c)) {
 		sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0, 0, 0);
 	}

@@ -33,6 +33,10 @@ int direct_error(struct conn *c, int fd);
 /* Before the last descriptor of this process is closed while calls are in progress: the socket gets a number of ours, and is
  * closed with the last of them. false: it did not. */
 bool direct_keep(struct conn *c, int fd);
+/* Before the kernel closes the socket of an open connection, whose last holder is this process: close_notify. The peer's, which
+ * the program had no need to read, is taken, or the kernel would send RST for it as for data. false: it will send RST, as it
+ * would bare. Step lock held. */
+bool direct_goodbye(struct conn *c, int fd);
 /* Before the last descriptor of this process is closed: what was written goes out, close_notify, FIN. */
 void direct_close(struct conn *c, int fd);
 

@@ -124,6 +124,44 @@ static void run(enum way way, bool inherited)
 		MUST(close(p.listener) == 0);
 }
 
+/* The peer has half-closed before; the process ends without having read that, or with bytes that it did not read either. */
+static void half_closed(enum way way, bool unread)
+{
+	struct sockaddr_in addr;
+	int listener = listen_on(&addr), fd, status, end[2];
+	char b[8] = "";
+	pid_t pid;
+	ssize_t r;
+
+	MUST(pipe(end) == 0);
+	pid = fork();
+	MUST(pid >= 0);
+	if (!pid) {
+		fd = accept(listener, NULL, NULL);
+		MUST(fd >= 0);
+		recv_all(fd, b, 3);
+		while (!(wait_for(fd, POLLRDHUP) & POLLRDHUP))
+			;
+		send_all(fd, "answer", 6);
+		if (way == BY_QUICK)
+			quick_exit(0);
+		if (way == BY_UNDERSCORE)
+			_exit(0);
+		exit(0);
+	}
+	fd = connect_to(&addr);
+	send_all(fd, "asking", unread ? 6 : 3);
+	SHOW(shutdown(fd, SHUT_WR));
+	MUST(close(end[1]) == 0);
+	wait_for(end[0], POLLHUP);
+	MUST(waitpid(pid, &status, 0) == pid && status == 0);
+	recv_all(fd, b, 6);
+	r = recv(fd, b, sizeof(b), 0);
+	printf("%s%s: %zd %s\n", ways[way], unread ? ", bytes unread" : "", r,
+	       r < 0 ? strerrorname_np(errno) : "");
+	MUST(close(fd) == 0 && close(listener) == 0 && close(end[0]) == 0);
+}
+
 int main(void)
 {
 	probe_start();
@@ -132,5 +170,11 @@ int main(void)
 		run(w, false);
 	run(BY_EXIT_STREAM, true);
 	run(BY_QUICK, true);
+	for (enum way w = BY_QUICK; w <= BY_UNDERSCORE; w++) {
+		half_closed(w, false);
+		half_closed(w, true);
+	}
+	half_closed(BY_EXIT, false);
+	half_closed(BY_EXIT, true);
 	return 0;
 }
