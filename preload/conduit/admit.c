@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/syscall.h>
 
+#include "conduit/early.h"
 #include "conduit/shake.h"
 #include "sys/clock.h"
 #include "sys/pool.h"
@@ -107,14 +108,27 @@ struct conn *admit(int fd, int family)
 	return begin(c, fd, inbound_mtls(id->wire->inbound, local_port(fd)));
 }
 
+/* Policy has admitted the client in the clear: so it gets what was written before that was known. 0; -EAGAIN. */
+static int pass_plain(struct conn *c, int fd)
+{
+	if (early_flush_plain(c, fd) == -EAGAIN)
+		return -EAGAIN;
+	conn_move(c, CONN_PLAIN);
+	early_opened(c, fd);
+	return 0;
+}
+
 int admit_sniff(struct conn *c, int fd)
 {
-	uint8_t *bytes = pool_get();
+	uint8_t *bytes;
 	size_t need = 1;
 	bool tls;
 	long n;
 	int r;
 
+	if (c->sniff_ms == CONN_SNIFFED)
+		return pass_plain(c, fd);
+	bytes = pool_get();
 	if (!bytes)
 		return -EAGAIN;
 	n = sys_call(SYS_recvfrom, fd, (long)bytes, RECORD_WIRE_MAX, MSG_PEEK | MSG_DONTWAIT, 0, 0);
@@ -130,7 +144,7 @@ int admit_sniff(struct conn *c, int fd)
 		shake_server(c, fd);
 	else
 		admit_plain(c, fd, tls);
-	return 0;
+	return conn_state(c) == CONN_SNIFFING ? -EAGAIN : 0;
 }
 
 void admit_plain(struct conn *c, int fd, bool tls)
@@ -138,6 +152,7 @@ void admit_plain(struct conn *c, int fd, bool tls)
 	enum weft_reason refused;
 	char text[WEFT_ADDR_TEXT];
 
+	c->sniff_ms = CONN_SNIFFED;
 	session_set_lowat(c->session, fd, 1);
 	refused = shake_verdict(c, c->id, fd, NULL);
 	if (refused) {
@@ -147,7 +162,7 @@ void admit_plain(struct conn *c, int fd, bool tls)
 	c->id = identity_unref(c->id);
 	conn_seen(fd, tls ? WEFT_TALLY_ADMITTED_TLS : WEFT_TALLY_ADMITTED_PLAIN, WEFT_REASON_NONE);
 	log_info("connection from %s admitted: peer none", conn_peer_text(fd, text));
-	conn_move(c, CONN_PLAIN);
+	pass_plain(c, fd);
 }
 
 void admit_again(struct conn *c, int fd)

@@ -10,7 +10,7 @@ struct conn *admit(int fd, int family);
 
 /* With the step lock held: */
 int admit_sniff(struct conn *c, int fd); /* 0: the state changed; -EAGAIN */
-/* It is plaintext, or TLS of the application's own: policy decides, then PLAIN or FAILED. */
+/* It is plaintext, or TLS of the application's own: policy decides, then PLAIN (once what was written early is sent) or FAILED. */
 void admit_plain(struct conn *c, int fd, bool tls);
 
 /* An inbound policy that came later may end an open connection. Cheap when nothing changed. */

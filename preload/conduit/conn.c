@@ -315,7 +315,7 @@ short conn_wants(const struct conn *c)
 	case CONN_HANDSHAKE:
 		return atomic_load_explicit(&c->wants, memory_order_relaxed);
 	default:
-		return POLLIN;
+		return c->sniff_ms == CONN_SNIFFED ? POLLOUT : POLLIN;
 	}
 }
 

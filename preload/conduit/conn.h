@@ -36,6 +36,8 @@ union conn_name {
 	struct sockaddr_in6 v6;
 };
 
+#define CONN_SNIFFED INT64_MAX /* it is plaintext: what was written early is on its way */
+
 struct conn_dial {               /* of a client, until it is closed */
 	struct service *service; /* counted */
 	uint32_t cluster, endpoint;
@@ -79,7 +81,7 @@ struct conn {
 	enum weft_reason reason;
 	_Atomic int64_t deadline_ms; /* of this attempt or handshake */
 	_Atomic int64_t
-		sniff_ms; /* the program wants to speak first: no ClientHello by then means plaintext; 0: it does not */
+		sniff_ms; /* the program wants to speak first: no ClientHello by then means plaintext; 0: it does not; CONN_SNIFFED */
 	int64_t sniff_for_ms;     /* how long that is */
 	int64_t timeout_ms;       /* of one TCP connect */
 	_Atomic int64_t grace_ms; /* conduit/early.h: early from then on; 0: not known yet */

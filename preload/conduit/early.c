@@ -57,7 +57,7 @@ void early_accepted(struct conn *c)
 		return;
 	quiet_hold();
 	lock_take(&c->lock);
-	if (conn_state(c) == CONN_HANDSHAKE && !c->early)
+	if (conn_state(c) == CONN_SNIFFING || conn_state(c) == CONN_HANDSHAKE)
 		early_now(c);
 	lock_drop(&c->lock);
 	quiet_let();
@@ -144,6 +144,20 @@ int early_flush(struct conn *c, int fd)
 	}
 	early_release(c);
 	return 0;
+}
+
+int early_flush_plain(struct conn *c, int fd)
+{
+	long r = 0;
+
+	while (c->early_sent < c->early_len && (r >= 0 || r == -EINTR)) {
+		r = sys_call(SYS_sendto, fd, (long)(c->early_bytes + c->early_sent),
+			     c->early_len - c->early_sent, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
+		c->early_sent += r > 0 ? (uint32_t)r : 0;
+	}
+	if (r != -EAGAIN)
+		early_release(c); /* an error of the socket shows at the program's next call */
+	return r < 0 ? (int)r : 0;
 }
 
 void early_release(struct conn *c)
@@ -359,13 +373,28 @@ int early_poll(struct pollfd p[static EARLY_FDS])
 	return n;
 }
 
+/* block_wait_any() for the first of `p` until the deadline, or what early connections need. 0: look again. */
+static int wait_any(struct pollfd p[static 1 + EARLY_FDS], int64_t deadline_ms, bool once)
+{
+	int64_t until = early_any() ? conn_deadline_all() : INT64_MAX;
+	int r;
+
+	until = deadline_ms < until ? deadline_ms : until;
+	r = block_wait_any(p, 1 + (unsigned)early_poll(p + 1), until, once);
+	if (r != -ETIMEDOUT || clock_now_ms() >= deadline_ms)
+		return r;
+	conn_expire_all();
+	return 0;
+}
+
 int early_wait(int fd, short events, int64_t deadline_ms, bool once)
 {
 	struct pollfd p[1 + EARLY_FDS] = { { .fd = fd, .events = events } };
 	int r;
 
 	for (;;) {
-		r = block_wait_any(p, 1 + (unsigned)early_poll(p + 1), deadline_ms, once);
+		p[0].revents = 0;
+		r = wait_any(p, deadline_ms, once);
 		if (r < 0 || p[0].revents)
 			return r;
 		early_settle(NULL, -1);
@@ -407,8 +436,7 @@ static int wait_once(struct step_wait *w, int64_t deadline_ms, bool once)
 		return 0;
 	until = until < look ? until : look;
 	w->p[0].events = mine ? conn_wants(w->c) : 0;
-	r = block_wait_any(w->p, 1 + (unsigned)early_poll(w->p + 1),
-			   deadline_ms < until ? deadline_ms : until, true);
+	r = wait_any(w->p, deadline_ms < until ? deadline_ms : until, true);
 	return r == -EINTR && !once && block_restarts() ? 0 : r;
 }
 

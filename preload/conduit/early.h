@@ -4,7 +4,8 @@
  * thread connects and then accepts, or a client tells the server over another channel that it may come. So connect() waits
  * for the peer's handshake WEFT_GRACE_MS, or not at all where the listener is this process' own, and then reports success.
  * What the program writes meanwhile stays in this process' memory until the peer is authenticated: it is never sent in the
- * clear. An accepted connection whose peer has begun a handshake is early in the same way.
+ * clear, but to a client that policy admits so. An accepted connection is early in the same way: once its peer was answered, or
+ * at the first write of a program that may not wait.
  *
  * Early connections make their steps in any wait of this process; one that the program closes goes on under a descriptor of
  * ours until what was written is sent. */
@@ -36,6 +37,8 @@ void early_check(struct conn *c);          /* is the grace over? */
 void early_accepted(struct conn *c);
 /* After the handshake, before the connection is open: sends what was written early. 0; -EAGAIN; -errno. */
 int early_flush(struct conn *c, int fd);
+/* The same where the peer turned out not to be of the mesh, and policy admits it. */
+int early_flush_plain(struct conn *c, int fd);
 /* The connection is open: shutdown() calls that came early are made. */
 void early_opened(struct conn *c, int fd);
 void early_release(struct conn *c);

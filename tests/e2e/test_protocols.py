@@ -49,6 +49,25 @@ require("net").createServer((c) => {
 }).listen(process.env.PORT, "127.0.0.1");
 """
 
+# One that never asks whether a write was taken whole: a fresh connection has room for a greeting.
+SPEAKER_HASTY = """
+import os, select, socket
+first, last, kind = b"220 hello\\r\\n", b"bye\\r\\n", os.environ["KIND"]
+s = socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=64)
+while True:
+    c = s.accept()[0]
+    c.setblocking(False)
+    try:
+        if kind != "answers":
+            c.send(first)
+        if kind != "greets":
+            select.select([c], [], [])
+            c.send(c.recv(100) + last)
+    except ConnectionError:
+        pass
+    c.close()
+"""
+
 # One conversation after the other; prints the median of the milliseconds to the first byte, and what was heard.
 TALKER = """
 import socket, statistics, sys, time
@@ -69,7 +88,7 @@ print(round(statistics.median(took) * 1000, 2), heard)
 
 
 SPEAKERS = {"threads": ["/usr/bin/python3", "-c", SPEAKER], "asyncio": ["/usr/bin/python3", "-c", SPEAKER_ASYNCIO],
-            "node": ["node", "-e", SPEAKER_NODE]}
+            "node": ["node", "-e", SPEAKER_NODE], "hasty": ["/usr/bin/python3", "-c", SPEAKER_HASTY]}
 
 
 def speaker(mesh, kind, how="threads"):
@@ -112,6 +131,32 @@ def refuses_plaintext(port):
             return not s.recv(10)
     except ConnectionError:
         return True
+
+
+LONG = """
+import os, socket
+s = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+c = s.accept()[0]
+c.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+c.setblocking(False)
+print(c.send(b"x" * 60000), flush=True)
+c.close()
+s.accept()
+"""
+
+
+def test_more_than_a_socket_takes_for_a_client_in_the_clear(mesh):
+    """Written before the client was known to be none of the mesh, to a socket with little room, and closed: it all arrives."""
+    port = mesh.port()
+    p = mesh.popen(["/usr/bin/python3", "-c", LONG], service="greets", env={"PORT": port})
+    mesh.wait_listening(port, p)
+    with socket.create_connection(("127.0.0.1", port), 10) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wait_until("it has written", lambda: p.text())
+        heard = b""
+        while more := s.recv(1000):
+            heard += more
+    assert p.text() == "60000\n" and heard == b"x" * 60000, (p.text(), len(heard))
 
 
 def test_how_long_a_server_waits_that_speaks_first(mesh):
