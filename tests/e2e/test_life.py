@@ -1,6 +1,7 @@
 """Servers and weftd that come, go and are killed; what runs goes on."""
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -267,3 +268,30 @@ def test_the_embedded_redis_ends_with_weftd(make_mesh):
     mesh.weftd.popen.terminate()
     assert mesh.weftd.wait() == 0
     wait_until("its redis-server ends", lambda: not any(alive(p) for p in family))
+
+
+CLOSER = """
+import os, select, socket
+l = socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=64)
+while True:
+    if {polls}:
+        select.select([l], [], [])
+    c, _ = l.accept()
+    c.close()
+"""
+
+
+@pytest.mark.parametrize("polls", [True, False])
+def test_silent_clients_of_a_server_that_closes_at_once(strict, servers, polls):
+    """What the program has closed waits for the client's handshake, and no longer than that may take."""
+    port = strict.port()
+    server = servers(strict).python(CLOSER.format(polls=polls), "orders", port)
+
+    def descriptors():
+        return len(os.listdir(f"/proc/{server.pid}/fd"))
+    before = descriptors()
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(10)]
+    wait_until("all are accepted", lambda: descriptors() >= before + 10)
+    wait_until("all are gone", lambda: descriptors() == before, 20)
+    for c in clients:
+        c.close()
