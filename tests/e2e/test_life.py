@@ -281,7 +281,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("polls", [True, False])
+@pytest.mark.parametrize("polls", [pytest.param(True, marks=pytest.mark.full), False])
 def test_silent_clients_of_a_server_that_closes_at_once(strict, servers, polls):
     """What the program has closed waits for the client's handshake, and no longer than that may take."""
     port = strict.port()
