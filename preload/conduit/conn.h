@@ -89,8 +89,8 @@ struct conn {
 		claim; /* who waits for what its next step needs: thread and frame; 0: nobody */
 	_Atomic bool early;  /* told to the program as connected while stepping */
 	_Atomic bool orphan; /* the program has closed it: it goes on with a reference of its own */
-	uint8_t early_shut;  /* bit per SHUT_RD, SHUT_WR */
-	uint8_t *early_bytes; /* written early; malloc'ed */
+	_Atomic uint8_t early_shut; /* bit per SHUT_RD, SHUT_WR */
+	uint8_t *early_bytes;       /* written early; malloc'ed */
 	_Atomic uint32_t early_len, early_sent;
 	_Atomic short wants; /* POLLIN or POLLOUT: what the next step of the handshake waits for */
 	union conn_name dialled;
