@@ -335,22 +335,18 @@ int direct_error(struct conn *c, int fd)
 	return err;
 }
 
-/* close() will send RST: bytes were not read, or SO_LINGER is 0. */
-static bool resets(int fd)
+bool direct_aborts(int fd)
 {
 	struct linger l = { 0 };
 	socklen_t len = sizeof(l);
-	int have = 0;
 
-	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
 	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, (long)&l, (long)&len, 0);
-	return have > 0 || (l.l_onoff && !l.l_linger);
+	return l.l_onoff && !l.l_linger;
 }
 
 bool direct_goodbye(struct conn *c, int fd)
 {
-	session_drain_end(c->session, &c->aead, fd);
-	if (resets(fd))
+	if (session_drain_end(c->session, &c->aead, fd) > 0 || direct_aborts(fd))
 		return false;
 	if (!c->session->error)
 		session_alert(c->session, &c->aead, fd, 0);

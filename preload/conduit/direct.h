@@ -30,6 +30,7 @@ short direct_events(struct conn *c, int fd, short events);
 short direct_wants(const struct conn *c, short events);
 /* SO_ERROR: reads and clears, as the kernel does. */
 int direct_error(struct conn *c, int fd);
+bool direct_aborts(int fd); /* SO_LINGER is 0: close() sends RST */
 /* Before the last descriptor of this process is closed while calls are in progress: the socket gets a number of ours, and is
  * closed with the last of them. false: it did not. */
 bool direct_keep(struct conn *c, int fd);

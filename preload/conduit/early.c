@@ -197,15 +197,6 @@ void early_opened(struct conn *c, int fd)
 
 /* --- after the program closed it --- */
 
-static bool is_aborted(int fd)
-{
-	struct linger l = { 0 };
-	socklen_t len = sizeof(l);
-
-	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, (long)&l, (long)&len, 0);
-	return l.l_onoff && !l.l_linger;
-}
-
 /* The wait of a close(): as connect() waits, so that nothing of it is left for later. What this process does next may be
  * a wait that is not ours to take steps in, as for a child. */
 static void outstay(struct conn *c, int fd)
@@ -239,10 +230,10 @@ bool early_orphan(struct conn *c, int fd)
 	conn_speaks_first(c);
 	early_settle(c, fd);
 	quiet_hold();
-	if (may_go_on(c) && c->server && !c->share && block_may(fd, 0) && !is_aborted(fd))
+	if (may_go_on(c) && c->server && !c->share && block_may(fd, 0) && !direct_aborts(fd))
 		outstay(c, fd);
 	lock_take(&c->lock);
-	if (may_go_on(c) && !c->share && !is_aborted(fd) && conn_get(c)) {
+	if (may_go_on(c) && !c->share && !direct_aborts(fd) && conn_get(c)) {
 		early_now(c);
 		c->early_shut = 0;
 		c->orphan = true;

@@ -113,8 +113,9 @@ int session_push(struct session *s, struct session_aead *a, int fd, int flags);
 void session_unhold(struct session_aead *a); /* what is held back is nothing any more */
 /* Sends what is left of a record. 0, -EAGAIN, or the error of the socket. */
 int session_flush(struct session *s, const struct session_aead *a, int fd);
-/* Before a close: a close_notify of the peer that nobody read is taken, so that the kernel ends with FIN, not RST. */
-void session_drain_end(struct session *s, struct session_aead *a, int fd);
+/* Before a close: a close_notify of the peer that nobody read is taken, so that the kernel ends with FIN, not RST. Returns how
+ * many other bytes were there: what comes later is not the program's to be blamed for. */
+int session_drain_end(struct session *s, struct session_aead *a, int fd);
 /* Flushes and sends an alert: close_notify (0) ends our direction. shutdown() or close() must follow: the alert waits for the
  * FIN, so that a poller sees both at once. Does its best on a full socket; may wait 2 s there. */
 void session_alert(struct session *s, struct session_aead *a, int fd, uint8_t description);

@@ -144,19 +144,20 @@ bool session_ready(struct session *s, struct session_aead *a, int fd)
 	return ready;
 }
 
-void session_drain_end(struct session *s, struct session_aead *a, int fd)
+int session_drain_end(struct session *s, struct session_aead *a, int fd)
 {
 	uint8_t rec[KEY_UPDATE_WIRE];
 	int have = 0;
 
 	if (session_enter(s, &s->rx_lock))
-		return;
+		return 0;
 	fd = session_fd(a, fd);
 	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
 	if (have == ALERT_WIRE && !s->rx_have && !s->plain_end &&
 	    look_at_record(s, fd, rec) == ALERT_WIRE && !is_data(s, a, rec, ALERT_WIRE, 0))
-		session_draw(s, fd, rec, ALERT_WIRE);
+		have -= session_draw(s, fd, rec, ALERT_WIRE) == ALERT_WIRE ? ALERT_WIRE : 0;
 	session_leave(&s->rx_lock);
+	return have;
 }
 
 /* Counts the records that follow those counted before, of the `have` bytes in the socket. */

@@ -55,6 +55,21 @@ static void converse(int s, bool by_epoll)
 	MUST(close(ep) == 0);
 }
 
+/* The client has all; what was closed here went on in that wait. */
+static void wait_end(int end, bool by_epoll)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int ep = epoll_create1(EPOLL_CLOEXEC);
+
+	if (by_epoll) {
+		MUST(epoll_ctl(ep, EPOLL_CTL_ADD, end, &ev) == 0);
+		MUST(epoll_wait(ep, &ev, 1, PROBE_WAIT_MS) == 1 && ev.events == EPOLLHUP);
+	} else {
+		wait_for(end, POLLHUP);
+	}
+	MUST(close(ep) == 0);
+}
+
 static void greet(int l, const char *how, bool answers, bool by_epoll, int flags)
 {
 	int taken = 0, status, fine = 0;
@@ -76,7 +91,7 @@ static void greet(int l, const char *how, bool answers, bool by_epoll, int flags
 		if (answers)
 			converse(s, by_epoll);
 		MUST(close(s) == 0);
-		wait_for(end[0], POLLHUP);
+		wait_end(end[0], by_epoll);
 		MUST(close(end[0]) == 0 && waitpid(pid, &status, 0) == pid);
 		fine += status == 0;
 	}
@@ -89,7 +104,8 @@ int main(void)
 
 	probe_start();
 	l = listen_on(&addr);
-	greet(l, "closed at once", false, false, 0);
+	greet(l, "closed at once, poll", false, false, 0);
+	greet(l, "closed at once, epoll", false, true, 0);
 	greet(l, "poll", true, false, 0);
 	greet(l, "epoll", true, true, 0);
 	greet(l, "MSG_DONTWAIT", true, false, MSG_DONTWAIT);
