@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 
@@ -35,6 +36,14 @@ int64_t block_deadline(int fd, int option)
 	return clock_now_ms() + (int64_t)tv.tv_sec * 1000 + tv.tv_usec / 1000;
 }
 
+/* Signals of faults, which no wait in the kernel raises: their handlers, which crash reporters, Java and sanitizers have, are not
+ * the one that ran. */
+static bool is_fault(int sig)
+{
+	return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL ||
+	       sig == SIGTRAP || sig == SIGSYS;
+}
+
 /* poll() ends at any signal; the call that it stands for would go on after a handler with SA_RESTART. Which handler ran is
  * not known, so the call goes on only if all of them asked for it. */
 bool block_restarts(void)
@@ -43,7 +52,7 @@ bool block_restarts(void)
 	int sig;
 
 	for (sig = 1; sig < _NSIG; sig++)
-		if (sys_call(SYS_rt_sigaction, sig, 0, (long)&sa, 8, 0, 0) == 0 &&
+		if (!is_fault(sig) && sys_call(SYS_rt_sigaction, sig, 0, (long)&sa, 8, 0, 0) == 0 &&
 		    (unsigned long)sa.handler > 1 && !(sa.flags & SA_RESTART))
 			return false;
 	return true;

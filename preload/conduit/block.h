@@ -17,6 +17,6 @@ int64_t block_deadline(int fd, int option);
 int block_wait(int fd, short events, int64_t deadline_ms, bool once);
 /* The same for several files: fds[i].revents tell. */
 int block_wait_any(struct pollfd *fds, unsigned n, int64_t deadline_ms, bool once);
-bool block_restarts(void); /* every handler of the process asked for SA_RESTART */
+bool block_restarts(void); /* every handler that may have ended a wait asked for SA_RESTART */
 
 #endif

@@ -17,7 +17,7 @@ def program(name):
 
 
 def bare(name):
-    env = {k: os.environ[k] for k in ("PATH", "TSAN_OPTIONS") if k in os.environ}
+    env = {k: os.environ[k] for k in ("PATH", "ASAN_OPTIONS", "TSAN_OPTIONS") if k in os.environ}
     r = subprocess.run([program(name)], capture_output=True, timeout=60, env=env)
     assert r.returncode == 0, r
     return r.stdout

@@ -100,12 +100,12 @@ static void receiving(struct pair *p)
 static void sending(struct pair *p)
 {
 	static struct iovec many[IOV_MAX + 1];
-	char b[IOV_MAX * 2] = "";
+	char b[IOV_MAX * 2] = "", z = 'z';
 	struct msghdr m = { .msg_iov = many, .msg_iovlen = IOV_MAX };
 	struct mmsghdr mm = { .msg_hdr = m };
 
 	for (int i = 0; i < IOV_MAX; i++)
-		many[i] = (struct iovec){ (char[]){ "z" }, (size_t)i & 1 };
+		many[i] = (struct iovec){ &z, (size_t)i & 1 };
 	SHOW(writev(p->client, many, IOV_MAX));
 	recv_all(p->server, b, IOV_MAX / 2);
 	SHOW(sendmsg(p->client, &m, MSG_DONTROUTE));
