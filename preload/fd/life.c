@@ -111,7 +111,7 @@ static void let_go(uintptr_t word, int fd, bool gone)
 	if (word <= SLOT_MAX)
 		return;
 	if (atomic_fetch_sub(&c->fds, 1) == 1) {
-		if (gone)
+		if (gone || conn_cookie(fd) != c->cookie) /* it is another file's number */
 			conn_move(c, CONN_CLOSED);
 		else
 			close_last(c, fd);

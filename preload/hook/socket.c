@@ -122,6 +122,8 @@ int socket_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	if (c && !had) {
 		conn_get(c);
 		life_attach(fd, c);
+		if (conn_cookie(fd) != c->cookie) /* another thread has closed it meanwhile */
+			life_lost(fd, c);
 	}
 	if (r == CONDUIT_WAIT)
 		return connect_wait(c, fd);

@@ -70,10 +70,13 @@ static bool is_nowhere(const struct vector *v, size_t block)
 	return v->cut && n < block;
 }
 
-/* The file that has the number now is no socket: the connection's descriptor was closed where no hook saw it. */
+/* The connection's descriptor was closed where no hook saw it, and another file has the number now: the kernel says that this is
+ * no socket, or nothing, where an end or an error is the session's own answer. */
 static ssize_t look(struct conn *c, int fd, ssize_t r)
 {
-	if (r != -ENOTSOCK && r != -EBADF)
+	if (r > 0 || r == -EAGAIN || r == CONDUIT_PASS)
+		return r;
+	if (r != -ENOTSOCK && r != -EBADF && conn_cookie(conn_fd(c, fd)) == c->cookie)
 		return r;
 	life_lost(fd, c);
 	return CONDUIT_PASS;

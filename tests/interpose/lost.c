@@ -47,6 +47,29 @@ static void closed(void)
 	MUST(close(p.server) == 0 && close(p.listener) == 0);
 }
 
+/* The connection had ended, and the session knows it: a file that takes the number is read all the same. */
+static void ended(bool reset)
+{
+	struct linger l = { .l_onoff = 1 };
+	struct pair p;
+	char b[8] = "";
+	int fd;
+
+	pair_open(&p);
+	if (reset)
+		MUST(setsockopt(p.server, SOL_SOCKET, SO_LINGER, &l, sizeof(l)) == 0);
+	MUST(close(p.server) == 0);
+	wait_for(p.client, POLLIN);
+	SHOW(read(p.client, b, 1));
+	SHOW(read(p.client, b, 1));
+	MUST(direct(SYS_close, p.client, 0, 0) == 0);
+	fd = open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
+	MUST(fd == p.client);
+	SHOW(read(fd, b, 4));
+	printf("%s\n", b);
+	MUST(close(fd) == 0 && close(p.listener) == 0);
+}
+
 /* `first`: what is done with the number before anything else. */
 static void taken_by_file(int first)
 {
@@ -144,6 +167,8 @@ int main(void)
 {
 	probe_start();
 	closed();
+	ended(false);
+	ended(true);
 	for (int i = 0; i < 5; i++)
 		taken_by_file(i);
 	copy_lives();
