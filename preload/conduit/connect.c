@@ -163,18 +163,55 @@ static int begin(struct start *s)
 	return CONDUIT_WAIT;
 }
 
+static bool is_nobody(const union conn_name *n)
+{
+	static const struct in6_addr mapped = { .s6_addr = { [10] = 0xff, [11] = 0xff } };
+
+	if (n->sa.sa_family == AF_INET6)
+		return IN6_IS_ADDR_UNSPECIFIED(&n->v6.sin6_addr) ||
+		       memcmp(&n->v6.sin6_addr, &mapped, sizeof(mapped)) == 0;
+	return n->sa.sa_family == AF_INET && !n->v4.sin_addr.s_addr;
+}
+
+/* 0.0.0.0 and :: are this host: the address that the socket is bound to, or the loopback. */
+static void name_this_host(union conn_name *to, int fd)
+{
+	union conn_name own = { .sa = { .sa_family = AF_UNSPEC } };
+	socklen_t len = sizeof(own);
+
+	if (!is_nobody(to))
+		return;
+	sys_call(SYS_getsockname, fd, (long)&own, (long)&len, 0, 0, 0);
+	if (to->sa.sa_family == AF_INET) {
+		to->v4.sin_addr.s_addr = own.sa.sa_family == AF_INET ? own.v4.sin_addr.s_addr : 0;
+		if (!to->v4.sin_addr.s_addr)
+			to->v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	} else if (own.sa.sa_family == AF_INET6 && !IN6_IS_ADDR_UNSPECIFIED(&own.v6.sin6_addr)) {
+		to->v6.sin6_addr = own.v6.sin6_addr;
+	} else if (IN6_IS_ADDR_UNSPECIFIED(&to->v6.sin6_addr)) {
+		to->v6.sin6_addr = in6addr_loopback;
+	} else {
+		to->v6.sin6_addr.s6_addr[12] = 127;
+		to->v6.sin6_addr.s6_addr[15] = 1;
+	}
+}
+
 int direct_connect(struct conn **pc, int fd, int family, const struct sockaddr *addr, socklen_t len)
 {
 	struct weft_names_service svc;
 	enum weft_names_kind kind;
 	struct conn *c = *pc;
+	union conn_name to = { .sa = { .sa_family = AF_UNSPEC } };
 	bool plain;
 	int r;
 
 	r = c ? connect_again(c, fd) : 1;
 	if (r != 1)
 		return r;
-	r = look_up(fd, addr, len, &svc, &kind, &plain);
+	len = len < sizeof(to) ? len : sizeof(to);
+	memcpy(&to, addr, len);
+	name_this_host(&to, fd);
+	r = look_up(fd, &to.sa, len, &svc, &kind, &plain);
 	if (r == CONDUIT_PASS && c)
 		conn_move(c, CONN_PLAIN);
 	if (r)
@@ -187,8 +224,8 @@ int direct_connect(struct conn **pc, int fd, int family, const struct sockaddr *
 		c = *pc = conn_new(fd, family);
 	if (!c)
 		return -ENOMEM;
-	memcpy(&c->dialled, addr, len < sizeof(c->dialled) ? len : sizeof(c->dialled));
-	c->dialled_len = len < sizeof(c->dialled) ? len : sizeof(c->dialled);
+	c->dialled = to;
+	c->dialled_len = len;
 	return begin(
 		&(struct start){ .c = c, .fd = fd, .svc = &svc, .kind = kind, .plain = plain });
 }

@@ -187,6 +187,65 @@ static void bound(const struct sockaddr_in *addr)
 	use(fd);
 }
 
+static void *accept_one(void *arg)
+{
+	int fd = accept(*(int *)arg, NULL, NULL);
+
+	MUST(fd >= 0);
+	send_all(fd, "here", 4);
+	MUST(close(fd) == 0);
+	return NULL;
+}
+
+/* The address of nobody is this host. */
+static void to_nobody(const char *server, const char *client, const char *bound)
+{
+	struct sockaddr_in6 a = { .sin6_family = AF_INET6 };
+	socklen_t len = sizeof(a);
+	int l = socket(AF_INET6, SOCK_STREAM, 0), c = socket(AF_INET6, SOCK_STREAM, 0);
+	char text[INET6_ADDRSTRLEN], b[4];
+	pthread_t t;
+
+	MUST(inet_pton(AF_INET6, server, &a.sin6_addr) == 1);
+	MUST(bind(l, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(l, 1) == 0);
+	MUST(getsockname(l, (struct sockaddr *)&a, &len) == 0);
+	MUST(pthread_create(&t, NULL, accept_one, &l) == 0);
+	if (bound) {
+		struct sockaddr_in6 own = { .sin6_family = AF_INET6 };
+
+		MUST(inet_pton(AF_INET6, bound, &own.sin6_addr) == 1);
+		MUST(bind(c, (struct sockaddr *)&own, sizeof(own)) == 0);
+	}
+	MUST(inet_pton(AF_INET6, client, &a.sin6_addr) == 1);
+	SHOW(connect(c, (struct sockaddr *)&a, sizeof(a)));
+	recv_all(c, b, 4);
+	len = sizeof(a);
+	MUST(getpeername(c, (struct sockaddr *)&a, &len) == 0);
+	printf("%s is %s\n", client, inet_ntop(AF_INET6, &a.sin6_addr, text, sizeof(text)));
+	MUST(pthread_join(t, NULL) == 0);
+	MUST(close(c) == 0 && close(l) == 0);
+}
+
+static void to_nobody_v4(bool nonblock)
+{
+	struct sockaddr_in addr, to;
+	socklen_t len = sizeof(to);
+	int l = listen_on(&addr), c = client_socket();
+	pthread_t t;
+	char b[4];
+
+	to = addr;
+	to.sin_addr.s_addr = htonl(INADDR_ANY);
+	set_nonblock(c, nonblock);
+	MUST(pthread_create(&t, NULL, accept_one, &l) == 0);
+	SHOW(connect(c, (struct sockaddr *)&to, sizeof(to)));
+	recv_all(c, b, 4);
+	MUST(getpeername(c, (struct sockaddr *)&to, &len) == 0);
+	printf("0.0.0.0 is %s\n", inet_ntoa(to.sin_addr));
+	MUST(pthread_join(t, NULL) == 0);
+	MUST(close(c) == 0 && close(l) == 0);
+}
+
 int main(void)
 {
 	struct sockaddr_in addr;
@@ -211,5 +270,10 @@ int main(void)
 	refused();
 	wrong(&addr);
 	bound(&addr);
+	to_nobody_v4(false);
+	to_nobody_v4(true);
+	to_nobody("::1", "::", NULL);
+	to_nobody("::", "::ffff:0.0.0.0", NULL);
+	to_nobody("::", "::", "::ffff:127.0.0.1");
 	return 0;
 }
