@@ -147,7 +147,7 @@ void life_attach(int fd, struct conn *c)
 		let_go((uintptr_t)c, fd, true);
 		return;
 	}
-	if (was > SLOT_MAX && was != (uintptr_t)c)
+	if (was > SLOT_MAX) /* of the same connection it was counted twice */
 		let_go(was, fd, true);
 }
 

@@ -119,6 +119,25 @@ static void to_oneself(bool client, bool nonblock)
 	MUST(close(channel[0]) == 0 && close(channel[1]) == 0);
 }
 
+/* The descriptor that came is the last to be closed: the peer reads the end. */
+static void last_copy(void)
+{
+	int channel[2], fd;
+	struct pair p;
+
+	pair_open(&p);
+	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == 0);
+	SHOW(give(channel[0], &p.client, 1, 0));
+	fd = take_one(channel[1]);
+	MUST(close(p.client) == 0);
+	send_all(fd, "last", 4);
+	MUST(close(fd) == 0);
+	recv_all(p.server, (char[4]){ "" }, 4);
+	SHOW(recv(p.server, &(char){ 0 }, 1, 0));
+	MUST(close(p.server) == 0 && close(p.listener) == 0);
+	MUST(close(channel[0]) == 0 && close(channel[1]) == 0);
+}
+
 /* A worker is forked first, and given the connection later. */
 static void to_worker(bool fresh)
 {
@@ -322,6 +341,7 @@ int main(void)
 	probe_start();
 	to_oneself(false, false);
 	to_oneself(true, true);
+	last_copy();
 	to_worker(false);
 	to_worker(true);
 	several(4);
