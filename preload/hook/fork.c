@@ -9,6 +9,7 @@
 #include "fd/life.h"
 #include "hook/hook.h"
 #include "hook/fork.h"
+#include "sys/user.h"
 
 static long forked(long pid, int saved)
 {
@@ -29,7 +30,8 @@ static bool copies_memory(long number, const long *a)
 	case SYS_clone3: {
 		const struct clone_args *args = (const struct clone_args *)a[0];
 
-		return args && !(args->flags & CLONE_VM) && !args->stack;
+		return user_reads(args, CLONE_ARGS_SIZE_VER0) && !(args->flags & CLONE_VM) &&
+		       !args->stack;
 	}
 #ifdef SYS_fork
 	case SYS_fork:

@@ -127,5 +127,7 @@ int main(void)
 	both(BY_CLONE);
 	both(BY_CLONE3);
 	both(BY_FORK);
+	SHOW(syscall(SYS_clone3, NULL, sizeof(struct clone_args)));
+	SHOW(syscall(SYS_clone3, (void *)8, sizeof(struct clone_args)));
 	return 0;
 }
