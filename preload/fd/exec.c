@@ -18,6 +18,7 @@
 #include "sys/clock.h"
 #include "sys/fds.h"
 #include "sys/sys.h"
+#include "sys/user.h"
 #include "telemetry/log.h"
 #include "weft/env.h"
 
@@ -281,8 +282,8 @@ size_t exec_begin(struct exec_plan *p, int dir, const char *path, int flags, cha
 	int i, n, r;
 
 	exec_plan_start(p);
-	if (!path)
-		return 1;
+	if (!user_reads(path, 1) || (envp && !user_reads((const void *)envp, sizeof(*envp))))
+		return 1; /* the kernel says EFAULT */
 	exec_look_alone(p, dir, path, flags, envp);
 	if (!exec_matters())
 		return exec_room(p, envp);

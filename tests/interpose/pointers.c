@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
 
 static char *none, *edge; /* a page of nothing; 16 bytes before it that can be used */
 static char *constant;    /* a page that cannot be written */
@@ -154,6 +155,17 @@ static void datagrams(char *bad)
 	MUST(close(fd) == 0);
 }
 
+/* NULL as an environment is an empty one. */
+static void programs(char *bad)
+{
+	char *argv[] = { (char[]){ "true" }, NULL };
+
+	SHOW(execve(bad, argv, NULL));
+	SHOW(syscall(SYS_execve, bad, argv, NULL));
+	if (bad)
+		SHOW(execve("/bin/true", argv, (char **)(void *)bad));
+}
+
 int main(void)
 {
 	char *bad[4];
@@ -171,6 +183,7 @@ int main(void)
 		printf("pointer %d\n", i);
 		writes(p.client, p.server, bad[i]);
 		reads(p.server, p.client, bad[i]);
+		programs(bad[i]);
 		if (i) {
 			waits(p.client, bad[i]);
 			names(&p, p.client, bad[i]);
