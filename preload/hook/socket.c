@@ -38,13 +38,22 @@ HOOK_EXPORT int listen(int fd, int backlog)
 	return (int)hook_result(life_listen(fd, backlog), saved);
 }
 
+static bool listens(int fd)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_ACCEPTCONN, (long)&value, (long)&len, 0);
+	return value != 0;
+}
+
 /* Early connections go on while the program waits for another. */
 static int await_accept(int fd)
 {
 	int64_t until;
 	int r = 0;
 
-	if (early_any() && block_may(fd, 0)) {
+	if (early_any() && listens(fd) && block_may(fd, 0)) {
 		until = block_deadline(fd, SO_RCVTIMEO);
 		r = early_wait(fd, POLLIN, until, until != INT64_MAX);
 	}

@@ -333,9 +333,25 @@ static void closed_and_busy(void)
 	MUST(close(c) == 0 && close(l) == 0 && close(go[0]) == 0 && close(go[1]) == 0);
 }
 
+/* accept() on what does not listen is told so at once, though a connection of the process has something left to do. */
+static void no_listener(void)
+{
+	int l = listen_on(&addr), c, s, other;
+
+	say("accept() on no listener");
+	c = connect_to(&addr);
+	other = connect_to(&addr);
+	s = accept(l, NULL, NULL);
+	MUST(s >= 0);
+	SHOW(accept(s, NULL, NULL));
+	SHOW(accept4(c, NULL, NULL, SOCK_CLOEXEC));
+	MUST(close(s) == 0 && close(c) == 0 && close(other) == 0 && close(l) == 0);
+}
+
 int main(void)
 {
 	probe_start();
+	no_listener();
 	closed_unregistered(false); /* before any other: no connection has ever been registered */
 	closed_unregistered(true);
 	for (int i = 0; i < 24; i++)
