@@ -266,18 +266,28 @@ static ssize_t send_file(struct conn *c, int out, int in, off64_t *off, size_t n
 	return done ? (ssize_t)done : r;
 }
 
+/* Into a pipe it is splice(2), and may come from a connection. */
+static ssize_t sendfile_meshed(int out, int in, off64_t *off, size_t n)
+{
+	TABLE_CALL(to, out);
+	TABLE_CALL(from, in);
+
+	if (!to && !from)
+		return CONDUIT_PASS;
+	if (off && !user_writes(off, sizeof(*off)))
+		return -EFAULT;
+	if (from)
+		return off ? -ESPIPE : splice_from(from, in, out, n, 0);
+	return n ? send_file(to, out, in, off, n) : 0;
+}
+
 HOOK_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t n)
 {
-	TABLE_CALL(c, out);
 	int saved = errno;
 	ssize_t r = CONDUIT_PASS;
 
-	if (c) {
-		if (off && !user_writes(off, sizeof(*off)))
-			r = -EFAULT;
-		else
-			r = n ? send_file(c, out, in, off, n) : 0;
-	}
+	if (n && !(hook_passes(out) && hook_passes(in)))
+		r = sendfile_meshed(out, in, off, n);
 	return r == CONDUIT_PASS ? sys.sendfile64(out, in, off, n) : hook_result(r, saved);
 }
 

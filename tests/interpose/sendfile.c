@@ -110,8 +110,15 @@ static void pipes(struct pair *p)
 	SHOW(splice(p->client, NULL, ends[1], NULL, 100, 0));
 	MUST(read(ends[0], buf, sizeof(buf)) == 14);
 	printf("%s\n", buf);
+	send_all(p->server, "into a pipe", 11); /* where sendfile() is splice() */
+	wait_for(p->client, POLLIN);
+	SHOW(sendfile(ends[1], p->client, &(off_t){ 0 }, 100));
+	SHOW(sendfile(ends[1], p->client, NULL, 100));
+	MUST(read(ends[0], buf, sizeof(buf)) == 11);
+	printf("%.11s\n", buf);
 	set_nonblock(p->client, true);
 	SHOW(splice(p->client, NULL, ends[1], NULL, 100, 0));
+	SHOW(sendfile(ends[1], p->client, NULL, 100));
 	set_nonblock(p->client, false);
 	MUST(close(ends[0]) == 0 && close(ends[1]) == 0);
 }
