@@ -118,9 +118,8 @@ static int wait_bytes(struct conn *c, int fd)
 /* MSG_PEEK | MSG_WAITALL saw too little. Is there more to come? */
 static bool wait_more(int fd)
 {
-	int have = 0;
+	int have = session_wire(fd);
 
-	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
 	return wait_for(fd, (size_t)have + 1) > have;
 }
 
@@ -147,8 +146,12 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 		r = enter(c, fd, flags, false);
 		if (r)
 			return done ? (ssize_t)done : r == CONDUIT_END ? 0 : r;
-		if (!n && session_ready(c->session, &c->aead, fd))
-			return 0; /* recv(2) of nothing waits for something all the same */
+		/* recv(2) of nothing waits for something all the same, and is told an error */
+		if (!n) {
+			r = session_recv(c->session, &c->aead, fd, iov, 0, 0, flags);
+			if (r || session_ready(c->session, &c->aead, fd))
+				return r;
+		}
 		if (c->waits && !done && !(flags & MSG_DONTWAIT) && session_is_dry(c->session)) {
 			r = wait_bytes(c, fd);
 			if (r < 0)
@@ -176,7 +179,7 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 			break;
 		w = done ? block_wait(fd, POLLIN, block_deadline(fd, SO_RCVTIMEO), true)
 			 : wait_bytes(c, fd);
-		if (w < 0) {
+		if (w < 0 || (done && session_wire(conn_fd(c, fd)) <= 0)) {
 			r = w;
 			break;
 		}
@@ -201,6 +204,8 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 		r = enter(c, fd, flags, true);
 		if (r && r != CONDUIT_EARLY)
 			break;
+		if (done) /* an error that follows bytes is for the next call */
+			flags |= MSG_NOSIGNAL;
 		r = r ? early_send(c, iov, done, n - done, flags)
 		      : session_send_as(c->session, &c->aead, fd, iov, done, n - done, flags, who);
 		if (r == -ESTALE)
@@ -236,8 +241,10 @@ int direct_push(struct conn *c, int fd)
 int direct_shutdown(struct conn *c, int fd, int how)
 {
 	bool open, goodbye;
-	int r;
+	int r, state;
 
+	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
+		return -EINVAL;
 	if (conn_is_stepping(c)) {
 		early_settle(c, fd);
 		if (early_is(c) && early_shutdown(c, how) != -ESTALE)
@@ -245,12 +252,18 @@ int direct_shutdown(struct conn *c, int fd, int how)
 	}
 	open = conn_state(c) == CONN_OPEN;
 	goodbye = open && how != SHUT_RD && !c->session->tx_closed;
+	state = goodbye ? session_tcp_state(fd) : 0;
+	goodbye = goodbye && state != TCP_CLOSE;
+	/* A peer that has closed answers our goodbye with a reset, where a bare FIN would have met silence. */
+	if (goodbye && state == TCP_CLOSE_WAIT)
+		c->session->over = true;
+	if (open)
+		c->told = true; /* connect() says so from now on */
 	if (goodbye)
 		session_alert(c->session, &c->aead, fd, 0);
 	if (open && how != SHUT_WR)
-		c->session->rx_shut = true;
+		c->session->rx_over = true;
 	r = (int)sys_call(SYS_shutdown, fd, how, 0, 0, 0, 0);
-	/* A peer that has closed answers our goodbye with a reset, where a bare FIN would have met silence. */
 	return r == -ENOTCONN && goodbye && !c->session->error ? 0 : r;
 }
 
@@ -277,13 +290,10 @@ ssize_t direct_unread(struct conn *c, int fd)
 /* SO_RCVLOWAT of the program's own, in plaintext. */
 static bool reaches_mark(struct conn *c, int fd)
 {
-	int have = 0;
-
 	if (c->app_lowat <= 1 || session_unread(c->session, &c->aead, fd) >= c->app_lowat ||
-	    !session_is_dry(c->session))
+	    !session_is_dry(c->session) || session_peer_ended(fd))
 		return true;
-	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
-	session_set_lowat(c->session, fd, (uint32_t)have + 1);
+	session_set_lowat(c->session, fd, (uint32_t)session_wire(fd) + 1);
 	return false;
 }
 
@@ -306,6 +316,8 @@ short direct_events(struct conn *c, int fd, short events)
 		       POLLRDHUP;
 	if (conn_state(c) != CONN_OPEN)
 		return events;
+	if (c->session->over)
+		events &= (short)~POLLERR;
 	if (events & POLLOUT && session_flush(c->session, &c->aead, fd) == -EAGAIN)
 		events &= (short)~(POLLOUT | POLLWRNORM);
 	if (events & (POLLIN | POLLRDNORM) && !(events & (POLLERR | POLLHUP | POLLRDHUP)) &&
@@ -331,8 +343,8 @@ int direct_error(struct conn *c, int fd)
 	}
 	sys_call(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, (long)&err, (long)&len, 0);
 	if (err)
-		c->session->rx_eof = true; /* told: what follows is the end, and no truncation */
-	return err;
+		c->session->rx_over = true;
+	return c->session->over ? 0 : err;
 }
 
 bool direct_aborts(int fd)

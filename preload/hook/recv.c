@@ -245,8 +245,10 @@ static int recvmmsg_unix(int fd, struct mmsghdr *v, unsigned n, int flags, struc
 static int recv_messages(struct conn *c, int fd, struct mmsghdr *v, unsigned n, int flags)
 {
 	unsigned i;
-	ssize_t r = 0;
+	ssize_t r = -direct_error(c, fd); /* the kernel's own loop begins with that */
 
+	if (r)
+		return (int)r;
 	for (i = 0; i < n; i++) {
 		r = recv_message(c, fd, &v[i].msg_hdr, flags & ~MSG_WAITFORONE);
 		if (r < 0)

@@ -97,8 +97,13 @@ static ssize_t send_vector(struct conn *c, int fd, const struct iovec *iov, int 
 {
 	struct vector v;
 	ssize_t r = vector_many(&v, iov, n, false);
+	int i = 0;
 
-	return r ? r : vector_send(c, fd, &v, flags);
+	while (!r && i < n && !iov[i].iov_len)
+		i++;
+	if (!r && i < n) /* writev(2) of nothing never asks the socket */
+		r = vector_send(c, fd, &v, flags);
+	return r;
 }
 
 HOOK_MESHED ssize_t writev_meshed(int fd, const struct iovec *iov, int n)

@@ -167,7 +167,7 @@ void session_leave(struct lock *l)
 /* ThreadSanitizer is right that others may write: a wrong answer costs one look at the socket. */
 __attribute__((no_sanitize("thread"))) bool session_is_dry(const struct session *s)
 {
-	return !s->plain_end && !s->rx_eof && !s->error && !s->moved;
+	return !s->plain_end && !s->rx_eof && !s->rx_over && !s->error && !s->moved;
 }
 
 long session_io(long call, int fd, const void *buf, size_t n, int flags)

@@ -32,11 +32,14 @@ struct session {
 	bool told;               /* session_unread() gave a number that was not read yet */
 	bool moved;              /* session_move() took everything: callers look for the new one */
 	_Atomic bool rx_eof;     /* the peer's close_notify came */
-	_Atomic bool rx_shut;    /* the program shut the reading side: an end is no truncation */
-	bool tx_closed;          /* ours is sent */
-	bool tx_rekey;           /* the peer asked for a KeyUpdate of ours */
-	uint32_t lowat;          /* SO_RCVLOWAT on the socket */
-	uint32_t rx_have;        /* bytes of an incomplete record at the start of rx_block */
+	/* The program shut the reading side, or was told why the connection ended: where the kernel has no more bytes, it
+	 * says "end", and that is no truncation. */
+	_Atomic bool rx_over;
+	bool tx_closed;                /* ours is sent */
+	_Atomic bool over;             /* our goodbye was the second one: a reset is no news */
+	bool tx_rekey;                 /* the peer asked for a KeyUpdate of ours */
+	uint32_t lowat;                /* SO_RCVLOWAT on the socket */
+	uint32_t rx_have;              /* bytes of an incomplete record at the start of rx_block */
 	uint32_t plain_off, plain_end; /* undelivered plaintext in rx_block, from SESSION_PLAIN */
 	uint32_t tx_off,
 		tx_end; /* the rest of a record that the socket took in part, in tx_block */
@@ -102,6 +105,10 @@ bool session_ready(struct session *s, struct session_aead *a, int fd);
 int session_set_lowat(struct session *s, int fd, uint32_t lowat); /* no call if it is so already */
 /* Nothing of the session itself answers a read: no plaintext, end or error. A hint, taken without the lock. */
 bool session_is_dry(const struct session *s);
+/* Of the socket itself: sealed bytes that it holds; its state (TCP_ESTABLISHED...); the peer's FIN, or worse, has come. */
+int session_wire(int fd);
+int session_tcp_state(int fd);
+bool session_peer_ended(int fd);
 /* Plaintext that can be read now: exact. */
 ssize_t session_unread(struct session *s, struct session_aead *a, int fd);
 /* Sessions in which this process holds something back. The kernel would send it after 200 ms; here whoever is about to wait

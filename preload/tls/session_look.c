@@ -40,16 +40,28 @@ long session_peek_at(int fd, uint32_t at, uint8_t *buf, size_t n)
 	return r > (long)at ? r - (long)at : r < 0 ? r : -EAGAIN;
 }
 
-/* The peer sent FIN (or worse): no more bytes will come. */
-static bool is_at_end(int fd)
+int session_wire(int fd)
 {
-	struct tcp_info info;
+	int have = 0;
+
+	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
+	return have;
+}
+
+int session_tcp_state(int fd)
+{
+	struct tcp_info info = { .tcpi_state = TCP_CLOSE };
 	socklen_t len = sizeof(info);
 
-	memset(&info, 0, sizeof(info));
 	sys_call(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, (long)&info, (long)&len, 0);
-	return info.tcpi_state != TCP_ESTABLISHED && info.tcpi_state != TCP_FIN_WAIT1 &&
-	       info.tcpi_state != TCP_FIN_WAIT2;
+	return info.tcpi_state;
+}
+
+bool session_peer_ended(int fd)
+{
+	int state = session_tcp_state(fd);
+
+	return state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2;
 }
 
 /* A record of the size of a KeyUpdate: is it one, or five bytes of data? Opened on copies, nothing moves on. */
@@ -114,22 +126,23 @@ bool session_is_ready(struct session *s, struct session_aead *a, int fd)
 	uint8_t rec[KEY_UPDATE_WIRE];
 	ssize_t len;
 	uint32_t need;
-	int have = 0;
+	int have;
 
-	if (s->plain_end || s->rx_eof || s->error)
+	if (s->plain_end || s->rx_eof || s->rx_over || s->error)
 		return true;
+	have = session_wire(fd);
+	if (have <= 0) /* the look would take an error with it, which the kernel tells once */
+		return session_peer_ended(fd);
 	len = look_at_record(s, fd, rec);
 	if (len < 0)
 		return len != -EAGAIN;
-	sys_call(SYS_ioctl, fd, FIONREAD, (long)&have, 0, 0, 0);
 	need = len ? (uint32_t)len - s->rx_have : RECORD_HEADER - s->rx_have;
 	if (len && (size_t)have >= need)
 		return len != KEY_UPDATE_WIRE || is_data(s, a, rec, (size_t)len, 0) ||
 		       obey(s, a, fd);
-	if (is_at_end(fd))
+	if (session_peer_ended(fd))
 		return true;
-	if (have > 0)
-		take_part(s, fd, (size_t)have);
+	take_part(s, fd, (size_t)have);
 	return false;
 }
 
@@ -203,7 +216,7 @@ static ssize_t unread(struct session *s, struct session_aead *a, int fd)
 		return r;
 	count_records(s, a, fd, (uint32_t)have);
 	s->told = s->seen_records || s->plain_end;
-	if (!s->told)
+	if (!s->told && have > 0)
 		session_is_ready(s, a, fd);
 	return s->plain_end - s->plain_off + s->seen_plain;
 }

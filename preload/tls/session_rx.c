@@ -156,8 +156,10 @@ static int take_end(struct session *s, long r)
 {
 	if (r == -ENOTSOCK || r == -EBADF)
 		return (int)r;
+	if (r == -ECONNRESET && s->tx_closed && (s->over || s->rx_over))
+		r = 0; /* what came where nothing is taken any more was a goodbye */
 	if (r == 0)
-		return s->rx_shut ? -ESHUTDOWN
+		return s->rx_over ? -ESHUTDOWN
 				  : session_fail(s, -ECONNRESET, WEFT_REASON_TRUNCATED);
 	if (r != -EAGAIN)
 		s->rx_eof = true;
@@ -258,7 +260,7 @@ static size_t peek_more(struct session *s, struct session_aead *a, int fd, const
 	uint32_t at = 1; /* the last byte of the record that waits */
 	ssize_t len, n;
 
-	while (block && done < room &&
+	while (block && done < room && session_wire(fd) > (int)at &&
 	       session_peek_at(fd, at, block, RECORD_HEADER) == RECORD_HEADER) {
 		len = record_wire_length(block);
 		if (len < 0 || session_peek_at(fd, at, block, (size_t)len) != len)
@@ -295,8 +297,12 @@ static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const
 			done += deliver(s, fd, iov, skip + done, n - done, peek);
 			continue;
 		}
-		if (s->rx_eof || s->error || (dry && done))
+		if (s->rx_eof || s->error || (done && dry))
 			break;
+		if (skip + done && session_wire(fd) <= 0) {
+			r = -EAGAIN; /* an error that follows bytes is for the next call: the kernel tells it once */
+			break;
+		}
 		r = session_fill(s, a, fd, iov, skip + done, n - done, peek, &dry);
 		if (r > 0)
 			done += (size_t)r;
@@ -310,13 +316,24 @@ static ssize_t recv_all(struct session *s, struct session_aead *a, int fd, const
 	return r < 0 && !s->error ? r : s->rx_eof ? 0 : s->error ? s->error : r;
 }
 
+static ssize_t take_nothing(struct session *s, int fd)
+{
+	uint8_t none;
+	ssize_t r = session_take(fd, &none, 0, 0);
+
+	if (r >= 0 || r == -EAGAIN)
+		return 0;
+	s->rx_over = true;
+	return r;
+}
+
 ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
 		     size_t skip, size_t n, int flags)
 {
 	ssize_t r;
 
-	if (!n)
-		return 0;
+	if (!n) /* the socket tells an error to this too, and that once */
+		return session_is_dry(s) ? take_nothing(s, session_fd(a, fd)) : 0;
 	r = session_enter(s, &s->rx_lock);
 	if (r)
 		return r;
@@ -324,7 +341,8 @@ ssize_t session_recv(struct session *s, struct session_aead *a, int fd, const st
 	r = recv_all(s, a, fd, iov, skip, n, flags & MSG_PEEK);
 	if (s->told && !s->seen_records && !s->plain_end) {
 		s->told = false;
-		session_is_ready(s, a, fd);
+		if (session_wire(fd) > 0)
+			session_is_ready(s, a, fd);
 	}
 	settle(s, fd);
 	if (s->tx_rekey && session_try(&s->tx_lock)) {

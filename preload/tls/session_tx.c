@@ -253,6 +253,20 @@ int session_rekey(struct session *s, struct session_aead *a, int fd)
 	return flush(s, fd, 0);
 }
 
+/* The kernel's word on a write of which it gets no byte now: the connection may be over, or this side of it shut. */
+static ssize_t ask(int fd, int flags)
+{
+	static const uint8_t none;
+
+	return session_put(fd, &none, 0, flags);
+}
+
+/* The kernel has told why the connection ended, and tells it once. */
+static bool is_end(ssize_t r)
+{
+	return r == -ECONNRESET || r == -ETIMEDOUT || r == -EHOSTUNREACH || r == -ENETUNREACH;
+}
+
 ssize_t session_send(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
 		     size_t skip, size_t n, int flags)
 {
@@ -262,7 +276,6 @@ ssize_t session_send(struct session *s, struct session_aead *a, int fd, const st
 ssize_t session_send_as(struct session *s, struct session_aead *a, int fd, const struct iovec *iov,
 			size_t skip, size_t n, int flags, uint64_t who)
 {
-	static const uint8_t none;
 	ssize_t r = session_enter(s, &s->tx_lock);
 
 	if (r)
@@ -271,17 +284,23 @@ ssize_t session_send_as(struct session *s, struct session_aead *a, int fd, const
 	if (s->error)
 		r = s->error;
 	else if (s->tx_closed) /* after shutdown the kernel has the answer */
-		r = session_put(fd, &none, 1, MSG_NOSIGNAL);
+		r = ask(fd, MSG_NOSIGNAL);
 	else
 		r = flush(s, fd, flags);
+	if (s->tx_closed && (!r || (r == -ECONNRESET && s->over)))
+		r = -EPIPE;
 	if (!r && !s->tx_held && (s->tx_rekey || s->tx.seq >= TX_REKEY_AT))
 		r = session_rekey(s, a, fd);
+	if (!r && (!n || (flags & MSG_MORE && n < WEFT_RECORD_MAX)))
+		r = ask(fd, MSG_NOSIGNAL);
 	if (!r && n)
 		r = send_some(s, a, fd, iov, skip, n, flags, who);
+	if (is_end(r) && !s->error)
+		s->rx_over = true;
 	session_leave(&s->tx_lock);
 	if (r == -EPIPE &&
 	    !(flags & MSG_NOSIGNAL)) /* the signal, now that its handler may do what it likes */
-		session_put(session_fd(a, fd), &none, 1, 0);
+		ask(session_fd(a, fd), 0);
 	return r;
 }
 
