@@ -138,7 +138,7 @@ int socket_connect(int fd, const struct sockaddr *addr, socklen_t len)
 		return connect_wait(c, fd);
 	if (c)
 		reg_settle(c);
-	else if (r == CONDUIT_PASS)
+	else if (r == CONDUIT_PASS && word != SLOT_LISTENER)
 		life_born(fd, SLOT_PASS);
 	conn_put(c);
 	return r;

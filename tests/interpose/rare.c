@@ -6,6 +6,19 @@
 #include <linux/errqueue.h>
 #include <sys/ioctl.h>
 
+/* A listener that was told to connect listens on. */
+static void listens_on(struct pair *p)
+{
+	int c = connect_to(&p->addr), s = accept(p->listener, NULL, NULL);
+	char b[6];
+
+	MUST(s >= 0);
+	send_all(c, "accept", 6);
+	recv_all(s, b, 6);
+	printf("%.6s\n", b);
+	MUST(close(c) == 0 && close(s) == 0);
+}
+
 static void twice(struct pair *p)
 {
 	struct sockaddr_in other = p->addr;
@@ -18,6 +31,7 @@ static void twice(struct pair *p)
 	SHOW(bind(p->client, (struct sockaddr *)&other, sizeof(other)));
 	SHOW(accept(p->client, NULL, NULL));
 	SHOW(connect(p->listener, (struct sockaddr *)&p->addr, sizeof(p->addr)));
+	listens_on(p);
 	SHOW(recv(p->listener, &from, 1, 0));
 	SHOW(send(p->listener, &from, 1, MSG_NOSIGNAL));
 	SHOW(getsockname(p->client, (struct sockaddr *)&from, &len));
