@@ -305,9 +305,10 @@ static bool pass_event(struct conn *c, const struct reg *r, struct epoll_event *
 {
 	uint64_t tag = ev->data.u64;
 	uint32_t seen;
+	int fd = c->fd; /* not r->fd: the registration outlives that one where there are copies */
 
 	if (conn_is_stepping(c)) {
-		if (conn_step(c, r->fd) == -EAGAIN)
+		if (conn_step(c, fd) == -EAGAIN)
 			return pass_early(c, ev);
 		else
 			reg_settle(c); /* raises the event anew, by what the kernel knows then */
@@ -316,7 +317,7 @@ static bool pass_event(struct conn *c, const struct reg *r, struct epoll_event *
 	reg_settle(c);
 	if (r->spent)
 		return false;
-	seen = (uint16_t)direct_events(c, r->fd, (short)ev->events) &
+	seen = (uint16_t)direct_events(c, fd, (short)ev->events) &
 	       ((r->events & ~REG_FLAGS) | REG_ALWAYS);
 	if (!seen) {
 		if (r->events & EPOLLONESHOT)

@@ -302,6 +302,36 @@ static void early(void)
 	MUST(close(ep) == 0);
 }
 
+/* The number that was registered is another connection's by now; a copy keeps the registration, and its events are those of
+ * the connection that was meant. */
+static void outlived(void)
+{
+	struct pair p, q;
+	int ep = epoll_create1(0), copy, number;
+	char b[8];
+
+	pair_open(&p);
+	pair_open(&q);
+	add(ep, EPOLL_CTL_ADD, p.server, EPOLLIN);
+	copy = dup(p.server);
+	number = p.server;
+	MUST(dup2(q.server, number) == number);
+	printf("nothing: %s\n", events_text(events_now(ep)));
+	send_all(p.client, "copy", 4);
+	printf("for the copy: %s\n", events_text(events_soon(ep)));
+	recv_all(copy, b, 4);
+	printf("nothing: %s\n", events_text(events_now(ep)));
+	send_all(q.client, "other", 5);
+	wait_for(number, POLLIN);
+	printf("nothing: %s\n", events_text(events_now(ep)));
+	MUST(close(copy) == 0);
+	printf("nothing: %s\n", events_text(events_now(ep)));
+	p.server = number;
+	pair_close(&p);
+	pair_close(&q);
+	MUST(close(ep) == 0);
+}
+
 int main(void)
 {
 	struct pair p;
@@ -318,5 +348,6 @@ int main(void)
 	crowd();
 	spurious(0);
 	spurious(EPOLLET);
+	outlived();
 	return 0;
 }
