@@ -144,8 +144,9 @@ static int tell(enum wire_type type, const struct listener *l)
 			      .in = &in,
 			      .answer = &wire_schema_registered,
 			      .out = &out,
-			      .timeout_ms =
-				      type == WIRE_REGISTER ? WEFT_EXCHANGE_MS : REATTACH_MS };
+			      .timeout_ms = type == WIRE_REGISTER ? WEFT_EXCHANGE_MS : REATTACH_MS,
+			      /* A busy weftd must not cost the next listener its announcement. */
+			      .aside = type == WIRE_DEREGISTER };
 	int r = exchange(&x);
 
 	if (r == -EACCES && x.code == ESRCH) {

@@ -762,6 +762,21 @@ TEST(listeners_are_announced_and_withdrawn, true, true)
 	CHECK(fake->count[WIRE_DEREGISTER] == 1);
 }
 
+/* weftd is slow to answer that one is gone: the next one is announced all the same. */
+TEST(a_slow_farewell_costs_no_announcement, true, true)
+{
+	uint16_t port, other;
+	int fd = listen_on(&port), next = listen_on(&other);
+
+	setenv(WEFT_ENV_SERVICE, "web", 1);
+	control_start();
+	CHECK(mesh_listen(fd) == MESH_ADMITS && fake->count[WIRE_REGISTER] == 1);
+	fake->delay_ms = 300;
+	mesh_unlisten(fd);
+	fake->delay_ms = 0;
+	CHECK(mesh_listen(next) == MESH_ADMITS && fake->count[WIRE_REGISTER] == 2);
+}
+
 TEST(only_named_ports_are_announced, true, true)
 {
 	uint16_t port;
@@ -1013,6 +1028,7 @@ int main(void)
 		cmocka_unit_test(a_claim_is_not_granted),
 		cmocka_unit_test(enrolment_is_refused),
 		cmocka_unit_test(listeners_are_announced_and_withdrawn),
+		cmocka_unit_test(a_slow_farewell_costs_no_announcement),
 		cmocka_unit_test(only_named_ports_are_announced),
 		cmocka_unit_test(listener_before_weftd),
 		cmocka_unit_test(a_child_goes_on_where_its_parent_was),
