@@ -389,15 +389,17 @@ bool direct_keep(struct conn *c, int fd)
 
 void direct_close(struct conn *c, int fd)
 {
+	bool last;
+
 	quiet_hold();
 	lock_take(&c->lock);
-	if (conn_state(c) == CONN_OPEN && share_is_last(c)) {
+	last = share_leave(c);
+	if (conn_state(c) == CONN_OPEN && last) {
 		if (direct_goodbye(c, fd))
 			sys_call(SYS_shutdown, fd, SHUT_WR, 0, 0, 0, 0);
-	} else if (conn_is_stepping(c) && share_is_last(c)) {
+	} else if (conn_is_stepping(c) && last) {
 		sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0, 0, 0);
 	}
-	share_leave(c);
 	conn_move(c, CONN_CLOSED);
 	lock_drop(&c->lock);
 	quiet_let();

@@ -180,30 +180,39 @@ void holders_exec(struct holders *h)
 	enter(h, x);
 }
 
-void holders_leave(struct holders *h)
+/* The lock is held. */
+static bool has_other(const struct holders *h)
+{
+	int me = holders_self();
+	unsigned i;
+
+	for (i = 0; i < h->n; i++)
+		if (h->v[i].pid != me && holder_lives(&h->v[i]))
+			return true;
+	return h->more != 0;
+}
+
+bool holders_leave(struct holders *h)
 {
 	struct holder *x;
+	bool last;
 
 	lock_take(&h->lock);
 	x = find(h, holders_self());
 	if (!x && h->more)
 		h->more--;
 	drop(h, x);
+	last = !has_other(h);
 	lock_drop(&h->lock);
+	return last;
 }
 
 bool holders_only_self(struct holders *h)
 {
-	int me = holders_self();
-	bool only = true;
-	unsigned i;
+	bool only;
 
 	lock_take(&h->lock);
-	if (h->more)
-		only = false;
-	for (i = 0; only && i < h->n; i++)
-		if (h->v[i].pid != me && holder_lives(&h->v[i]))
-			only = false;
+	only = !has_other(h);
 	lock_drop(&h->lock);
 	return only;
 }

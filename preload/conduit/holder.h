@@ -37,7 +37,7 @@ void holders_expected_is(struct holders *h, uint64_t token,
 void holders_claim(struct holders *h, uint64_t token);
 /* The caller is about to go on as another program, and holds the connection through it. holders_claim() ends this. */
 void holders_exec(struct holders *h);
-void holders_leave(struct holders *h); /* the caller holds it no more */
+bool holders_leave(struct holders *h); /* the caller holds it no more; true: nobody does */
 bool holders_only_self(struct holders *h);
 
 #endif

@@ -228,10 +228,9 @@ bool share_is_last(struct conn *c)
 	return !c->share || holders_only_self(&c->share->holders);
 }
 
-void share_leave(struct conn *c)
+bool share_leave(struct conn *c)
 {
-	if (c->share)
-		holders_leave(&c->share->holders);
+	return !c->share || holders_leave(&c->share->holders);
 }
 
 void share_release(struct conn *c)

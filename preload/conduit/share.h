@@ -38,7 +38,9 @@ bool share_may_step(struct conn *c);
 bool share_steps_here(const struct conn *c);
 void share_opened(struct conn *c);  /* the handshake is done in this process */
 bool share_is_last(struct conn *c); /* no other process still holds the connection */
-void share_leave(struct conn *c);   /* this process holds it no more */
+bool share_leave(
+	struct
+	conn *c); /* this process holds it no more; true: nobody does. Of several at once, one is told so */
 void share_release(struct conn *c); /* unmaps */
 
 #endif

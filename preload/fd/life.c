@@ -400,9 +400,8 @@ void life_exit(void)
 	conn_list_lock();
 	for (c = conn_list_first(); c; c = c->next)
 		if (conn_state(c) == CONN_OPEN && lock_try(&c->lock)) {
-			if (share_is_last(c))
+			if (share_leave(c))
 				direct_goodbye(c, conn_fd(c, c->fd));
-			share_leave(c);
 			lock_drop(&c->lock);
 		}
 	conn_list_unlock();
