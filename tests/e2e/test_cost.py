@@ -1,7 +1,6 @@
 """What weft costs a process: nothing where nothing is meshed, no thread and no descriptor where something is."""
 import os
 import re
-import statistics
 import subprocess
 import time
 
@@ -58,7 +57,7 @@ def test_no_extra_system_call_where_nothing_is_meshed(mesh):
 
 
 def test_start_up_costs_at_most_1_ms(mesh):
-    """Interleaved runs of a small program; the difference of the medians."""
+    """Interleaved runs of a small program; the difference of the fastest, which a busy machine does not change. The median: scripts/bench."""
     def once(shim):
         env = {"PATH": os.environ["PATH"], "WEFT_SOCKET": mesh.socket, **({"LD_PRELOAD": SHIM} if shim else {})}
         began = time.perf_counter()
@@ -67,7 +66,7 @@ def test_start_up_costs_at_most_1_ms(mesh):
     times = {False: [], True: []}
     for n in range(120):
         times[bool(n % 2)].append(once(bool(n % 2)))
-    added = statistics.median(times[True]) - statistics.median(times[False])
+    added = min(times[True]) - min(times[False])
     assert added < 0.001, f"{added * 1000:.2f} ms"
 
 
