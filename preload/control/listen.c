@@ -22,6 +22,7 @@ struct listener {
 };
 
 static struct listener slots[SLOTS]; /* under the lock */
+static _Atomic bool unanswered; /* weftd took too long over an announcement: an accept asks again */
 
 static bool read_option(int fd, int level, int name, void *value, socklen_t size)
 {
@@ -167,6 +168,8 @@ static void register_one(const struct listener *l, uint64_t epoch)
 		forget(l->fd - 1, &gone); /* closed where no hook saw it */
 	else if (tell(WIRE_REGISTER, l) != -ECONNREFUSED)
 		mark(l, epoch);
+	else
+		atomic_store(&unanswered, true);
 }
 
 void listen_again(void)
@@ -178,6 +181,7 @@ void listen_again(void)
 
 	if (!a || !a->service[0])
 		return;
+	atomic_store(&unanswered, false);
 	control_lock(&q);
 	memcpy(copy, slots, sizeof(copy));
 	control_unlock(&q);
@@ -229,6 +233,9 @@ enum mesh_accepts mesh_accepts(void)
 	if (control_env.ceiling == WEFT_MODE_OFF)
 		return MESH_PASSES;
 	attached = attach(control_env.claims) == 0;
+	if (attached && atomic_load_explicit(&unanswered, memory_order_relaxed) &&
+	    board_is_fresh() && exchange_is_due())
+		listen_again();
 	if (!attached && !board_get())
 		return control_env.claims && !control_env.open ? MESH_REFUSES : MESH_PASSES;
 	if (attached && attachment_get()->service[0])

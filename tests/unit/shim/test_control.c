@@ -777,6 +777,26 @@ TEST(a_slow_farewell_costs_no_announcement, true, true)
 	CHECK(mesh_listen(next) == MESH_ADMITS && fake->count[WIRE_REGISTER] == 2);
 }
 
+/* weftd is there and answers an announcement too late: an accept announces it again, once. */
+TEST(an_announcement_without_an_answer_is_made_again, true, true)
+{
+	uint16_t port;
+	int fd = listen_on(&port);
+
+	setenv(WEFT_ENV_SERVICE, "web", 1);
+	control_start();
+	fake->manner[WIRE_REGISTER] = FAKE_SILENT;
+	CHECK(mesh_listen(fd) == MESH_ADMITS && fake->count[WIRE_REGISTER] == 1);
+	fake->manner[WIRE_REGISTER] = FAKE_WELL;
+	CHECK(mesh_accepts() == MESH_ADMITS && fake->count[WIRE_REGISTER] == 1); /* not at once */
+	usleep(1100000);
+	for (int i = 0; i < 3; i++)
+		CHECK(mesh_accepts() == MESH_ADMITS && fake->count[WIRE_REGISTER] == 2);
+	CHECK(fake->listener.cookie == cookie_of(fd));
+	mesh_unlisten(fd);
+	CHECK(fake->count[WIRE_DEREGISTER] == 1);
+}
+
 TEST(only_named_ports_are_announced, true, true)
 {
 	uint16_t port;
@@ -1029,6 +1049,7 @@ int main(void)
 		cmocka_unit_test(enrolment_is_refused),
 		cmocka_unit_test(listeners_are_announced_and_withdrawn),
 		cmocka_unit_test(a_slow_farewell_costs_no_announcement),
+		cmocka_unit_test(an_announcement_without_an_answer_is_made_again),
 		cmocka_unit_test(only_named_ports_are_announced),
 		cmocka_unit_test(listener_before_weftd),
 		cmocka_unit_test(a_child_goes_on_where_its_parent_was),
