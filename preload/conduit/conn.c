@@ -192,7 +192,7 @@ void conn_seen(int fd, enum weft_tally kind, enum weft_reason reason)
 	seen(kind, &peer, reason);
 }
 
-void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail)
+static void tell_failure(const struct conn *c, int fd, enum weft_reason reason, const char *detail)
 {
 	char text[WEFT_ADDR_TEXT];
 	const char *who =
@@ -205,11 +205,18 @@ void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const c
 		conn_seen(fd, WEFT_TALLY_REFUSED, reason);
 	else
 		seen(WEFT_TALLY_DIAL_REFUSED, NULL, reason);
+}
+
+void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail)
+{
+	c->gone = c->server && !err;
+	if (!c->gone)
+		tell_failure(c, fd, reason, detail);
 	c->handshake = handshake_free(c->handshake);
 	c->id = identity_unref(c->id);
 	c->so_error = err;
 	c->reason = reason;
-	if (c->server)
+	if (c->server && err)
 		sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0, 0, 0);
 	conn_move(c, CONN_FAILED);
 }

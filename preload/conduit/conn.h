@@ -70,11 +70,12 @@ struct conn {
 	bool leaving;       /* carry_exec() does */
 	bool visited;       /* carry.c's own */
 	int app_nodelay; /* TCP_NODELAY as the program has it; on the socket it is on from the handshake on */
-	bool app_cork;  /* TCP_CORK likewise: on the socket it is off */
-	bool shook;     /* a handshake has begun: options of the socket are ours */
-	bool told;      /* connect() has reported success */
-	bool given;     /* fresh_given() */
-	bool connected; /* `dialled` answers getpeername() */
+	bool app_cork;     /* TCP_CORK likewise: on the socket it is off */
+	bool shook;        /* a handshake has begun: options of the socket are ours */
+	bool told;         /* connect() has reported success */
+	bool given;        /* fresh_given() */
+	_Atomic bool gone; /* failed because the client had closed: a write goes nowhere, once */
+	bool connected;    /* `dialled` answers getpeername() */
 	int family;
 	int app_lowat; /* SO_RCVLOWAT as the program set it; 0: never */
 	int so_error;  /* positive errno for SO_ERROR, connect() or the next call */
@@ -137,7 +138,8 @@ static inline bool conn_is_stepping(const struct conn *c)
 }
 
 void conn_move(struct conn *c, enum conn_state to);
-/* Ends in CONN_FAILED: `err` is a positive errno. Counts, logs once. A server's socket is shut down. */
+/* Ends in CONN_FAILED: `err` is a positive errno, or 0 for a server whose client closed. An error is counted, and logged once,
+ * and shuts a server's socket down. */
 void conn_fail(struct conn *c, int fd, int err, enum weft_reason reason, const char *detail);
 
 uint64_t conn_cookie(int fd); /* 0: no socket */

@@ -37,6 +37,15 @@ static bool takes_early(const struct conn *c)
 	return early_is(c) && (early_has_room(c) || c->early_shut & 1 << SHUT_WR);
 }
 
+static int failed(const struct conn *c, bool writes)
+{
+	if (c->so_error)
+		return -c->so_error;
+	if (!writes)
+		return CONDUIT_END;
+	return c->gone ? CONDUIT_VOID : CONDUIT_PASS;
+}
+
 /* Steps until the connection is open, or the call may not wait any longer. 0: open; CONDUIT_PASS; -errno. */
 static int enter(struct conn *c, int fd, int flags, bool writes)
 {
@@ -53,7 +62,7 @@ static int enter(struct conn *c, int fd, int flags, bool writes)
 		case CONN_PLAIN:
 			return CONDUIT_PASS;
 		case CONN_FAILED:
-			return c->so_error ? -c->so_error : writes ? CONDUIT_PASS : CONDUIT_END;
+			return failed(c, writes);
 		case CONN_CLOSED:
 			return -EBADF;
 		default:
@@ -187,6 +196,13 @@ ssize_t direct_recv(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 	return done ? (ssize_t)done : r;
 }
 
+/* The kernel takes what is written to a peer that has closed, and learns from its reset that nobody had it. */
+static void into_void(struct conn *c, int fd, size_t n)
+{
+	if (n && atomic_exchange(&c->gone, false))
+		sys_call(SYS_shutdown, fd, SHUT_RDWR, 0, 0, 0, 0);
+}
+
 ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, int flags)
 {
 	size_t n = iov_length(iov, n_iov), done = 0;
@@ -202,6 +218,10 @@ ssize_t direct_send(struct conn *c, int fd, const struct iovec *iov, int n_iov, 
 	for (;;) {
 		fd = conn_fd(c, fd);
 		r = enter(c, fd, flags, true);
+		if (r == CONDUIT_VOID) {
+			into_void(c, fd, n - done);
+			return (ssize_t)n;
+		}
 		if (r && r != CONDUIT_EARLY)
 			break;
 		if (done) /* an error that follows bytes is for the next call */
@@ -263,6 +283,8 @@ int direct_shutdown(struct conn *c, int fd, int how)
 		session_alert(c->session, &c->aead, fd, 0);
 	if (open && how != SHUT_WR)
 		c->session->rx_over = true;
+	if (how != SHUT_RD)
+		goodbye |= atomic_exchange(&c->gone, false);
 	r = (int)sys_call(SYS_shutdown, fd, how, 0, 0, 0, 0);
 	return r == -ENOTCONN && goodbye && !c->session->error ? 0 : r;
 }
@@ -314,6 +336,9 @@ short direct_events(struct conn *c, int fd, short events)
 	    c->so_error) /* as a socket whose connect() failed */
 		return events | POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLERR | POLLHUP |
 		       POLLRDHUP;
+	/* Its reset answers our part of the handshake. */
+	if (c->gone && events & ~(POLLERR | POLLHUP))
+		events &= (short)~(POLLERR | POLLHUP);
 	if (conn_state(c) != CONN_OPEN)
 		return events;
 	if (c->session->over)

@@ -10,6 +10,7 @@
 #define CONDUIT_END (-4097) /* of enter(): a read says 0 */
 #define CONDUIT_WAIT (-4098)
 #define CONDUIT_EARLY (-4099) /* of enter(): a write is kept until the peer is known */
+#define CONDUIT_VOID (-4100)  /* of enter(): a write is taken, and nobody is there to have it */
 
 /* connect(2) for a TCP socket, up to where it may have to wait. *c is the connection that the fd leads to, or NULL; a new one
  * may be stored there. CONDUIT_WAIT: direct_connect_wait() has the result. */
