@@ -186,7 +186,7 @@ static void says_what_is_wrong(void **state)
 static void survives_garbage(void **state)
 {
 	const char *names[] = { "orders", "example.com", "1.0.240.239.in-addr.arpa", "." };
-	uint8_t q[1024], out[DNS_ANSWER_MAX];
+	uint8_t q[1024] = { 0 }, out[DNS_ANSWER_MAX];
 	ns_msg m;
 
 	(void)state;
