@@ -81,13 +81,21 @@ size_t session_write(const struct session *s, struct session *image,
 	return part[0].iov_len + part[1].iov_len + part[2].iov_len + part[3].iov_len;
 }
 
+/* Of memory that anybody may have written. */
+static bool is_bool(const volatile void *p)
+{
+	return *(const volatile uint8_t *)p <= 1;
+}
+
 static bool is_sound(const struct session *s)
 {
-	return s->rx_have <= SESSION_PLAIN && s->plain_off <= s->plain_end &&
-	       s->plain_end <= POOL_BLOCK - SESSION_PLAIN && s->tx_off <= s->tx_end &&
-	       s->tx_end <= POOL_BLOCK && !s->tx_held && s->tx_burst - 1 < SESSION_BURST &&
-	       !s->moved && s->error <= 0 && s->error > -4096 && record_keys_sound(&s->rx) &&
-	       record_keys_sound(&s->tx);
+	return is_bool(&s->told) && is_bool(&s->moved) && is_bool(&s->rx_eof) &&
+	       is_bool(&s->rx_over) && is_bool(&s->tx_closed) && is_bool(&s->over) &&
+	       is_bool(&s->tx_rekey) && s->rx_have <= SESSION_PLAIN &&
+	       s->plain_off <= s->plain_end && s->plain_end <= POOL_BLOCK - SESSION_PLAIN &&
+	       s->tx_off <= s->tx_end && s->tx_end <= POOL_BLOCK && !s->tx_held &&
+	       s->tx_burst - 1 < SESSION_BURST && !s->moved && s->error <= 0 && s->error > -4096 &&
+	       record_keys_sound(&s->rx) && record_keys_sound(&s->tx);
 }
 
 int session_read(struct session *s, const void *bytes, size_t n)
