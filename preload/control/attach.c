@@ -202,12 +202,13 @@ static bool is_current(void)
 
 static int attach_once(int timeout_ms, int64_t follow_ms)
 {
-	uint64_t before = attach_epoch();
+	uint64_t before;
 	int r;
 
 	if (!flight_begin(&flight, follow_ms))
 		return attachment_get() ? 0 : -ECONNREFUSED;
-	r = hello(timeout_ms);
+	before = attach_epoch();
+	r = is_current() ? 0 : hello(timeout_ms); /* another may have done it since we looked */
 	if (r == -EACCES)
 		atomic_store(&refused_until_ms, clock_now_ms() + RETRY_MS);
 	if (!r && before != attach_epoch())

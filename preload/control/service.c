@@ -102,28 +102,39 @@ static int ask(const struct service_key *k, int timeout_ms, struct service **out
 	return r;
 }
 
+static bool is_cached(const struct service_key *k, struct service **out)
+{
+	bool current = false;
+
+	*out = cache_get(k, &current);
+	if (!current)
+		*out = service_unref(*out);
+	return *out;
+}
+
 /* As ask(), but of threads with the same question at the same time one asks and the others take its answer. */
 static int ask_once(const struct service_key *k, int timeout_ms, struct service **out,
 		    enum weft_reason *reason)
 {
 	unsigned i = k->hash % FLIGHTS;
-	bool current = false;
-	int r;
+	uint64_t asked;
+	int r = 0;
 
 	if (flight_begin(&flights[i].flight, 0)) {
 		atomic_store(&flights[i].hash, k->hash);
-		r = ask(k, timeout_ms, out, reason);
+		/* Another may have had the answer since we looked. */
+		if (!board_is_fresh() || !is_cached(k, out))
+			r = ask(k, timeout_ms, out, reason);
 		atomic_store(&flights[i].hash, 0);
 		flight_end(&flights[i].flight);
 		return r;
 	}
-	if (atomic_load(&flights[i].hash) == k->hash) {
+	asked = atomic_load(&flights[i].hash); /* 0: it begins or ends just now */
+	if (!asked || asked == k->hash) {
 		if (flight_begin(&flights[i].flight, timeout_ms))
 			flight_end(&flights[i].flight);
-		*out = cache_get(k, &current);
-		if (*out && current)
+		if (is_cached(k, out))
 			return 0;
-		*out = service_unref(*out);
 	}
 	return ask(k, timeout_ms, out, reason);
 }
