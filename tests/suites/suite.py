@@ -105,9 +105,11 @@ class Place:
             code = p.wait(job.seconds)
         except subprocess.TimeoutExpired:
             code = None
-            os.killpg(p.pid, signal.SIGKILL)
-            p.wait()
-        self._sweep(before)
+        finally:  # of an interrupt too
+            if p.poll() is None:
+                os.killpg(p.pid, signal.SIGKILL)
+                p.wait()
+            self._sweep(before)
         with open(log, errors="replace") as f:
             return Outcome(code, f.read(), time.monotonic() - began)
 
