@@ -17,7 +17,7 @@ struct listener {
 	struct weft_addr addr;
 	uint64_t cookie;
 	bool v6only;
-	bool shared;    /* another process may hold it too: only the kernel knows when it is gone */
+	bool shared;    /* somebody may hold it too: only the kernel knows when it is gone */
 	uint64_t epoch; /* of the weftd that was told; 0: none */
 };
 
@@ -109,6 +109,8 @@ static bool forget(int fd, struct listener *l)
 		slots[i].fd = 0;
 		found = true;
 	}
+	for (unsigned i = 0; i < SLOTS && found; i++) /* under another number */
+		l->shared |= slots[i].fd && slots[i].cookie == l->cookie;
 	control_unlock(&q);
 	return found;
 }

@@ -185,11 +185,28 @@ static bool is_tcp(int fd)
 	       option(fd, SO_PROTOCOL) == IPPROTO_TCP;
 }
 
+/* A poller knew the socket before it listened: what it asked for, it asks the kernel from now on. */
+static void pass_registrations(int fd)
+{
+	struct conn *c = table_conn(fd);
+
+	if (!c)
+		return;
+	quiet_hold();
+	lock_take(&c->lock);
+	conn_move(c, CONN_PLAIN);
+	lock_drop(&c->lock);
+	quiet_let();
+	reg_settle(c);
+	conn_put(c);
+}
+
 /* Registers a listening socket with the mesh. Returns its slot. */
 static enum slot make_listener(int fd)
 {
 	enum slot slot = is_tcp(fd) ? SLOT_LISTENER : SLOT_PASS;
 
+	pass_registrations(fd);
 	if (slot == SLOT_LISTENER) {
 		life_listened = true;
 		mesh_listen(fd); /* in force or not is asked anew at each accept: modes change */
@@ -205,7 +222,7 @@ int life_listen(int fd, int backlog)
 	uintptr_t word = table_word(fd);
 	int saved = errno, r;
 
-	if ((word == SLOT_FRESH4 || word == SLOT_FRESH6) && is_ours())
+	if (word != SLOT_UNKNOWN && word != SLOT_PASS && word != SLOT_LISTENER && is_ours())
 		mesh_will_listen();
 	r = sys.listen(fd, backlog);
 	if (r < 0)
@@ -232,7 +249,7 @@ int life_accepted(int listener, uintptr_t word, int fd)
 {
 	struct conn *c = NULL;
 
-	if (word == SLOT_UNKNOWN || word == SLOT_FRESH4 || word == SLOT_FRESH6)
+	if (word != SLOT_LISTENER && word != SLOT_PASS)
 		word = is_ours() ? make_listener(listener)
 				 : SLOT_PASS; /* inherited over exec, or made by a raw call */
 	life_born(fd, SLOT_PASS);
