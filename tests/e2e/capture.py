@@ -70,7 +70,7 @@ class Capture:
                 while (key, n) in flows:
                     n += 1
                 next_seq[key] = [(seq + 1) & 0xffffffff, n]
-                flows[key, n] = b""
+                flows[key, n] = bytearray()
                 continue
             if not payload or key not in next_seq:
                 continue
@@ -79,7 +79,7 @@ class Capture:
             if 0 < fresh <= len(payload):
                 flows[key, n] += payload[len(payload) - fresh:]
                 next_seq[key][0] = (seq + len(payload)) & 0xffffffff
-        return {k: v for k, v in flows.items() if v}
+        return {k: bytes(v) for k, v in flows.items() if v}
 
     def all_bytes(self):
         return b"\0".join(self.flows().values())
