@@ -338,11 +338,12 @@ int64_t conn_deadline(const struct conn *c)
 
 int64_t conn_deadline_all(void)
 {
-	int64_t first = INT64_MAX;
+	int64_t first;
 	struct conn *c;
 
 	if (!atomic_load_explicit(&conn_stepping, memory_order_relaxed))
 		return INT64_MAX;
+	first = early_turn_ms();
 	conn_list_lock();
 	for (c = list.all; c; c = c->next)
 		if (conn_is_stepping(c) && conn_deadline(c) < first)

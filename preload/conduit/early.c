@@ -16,6 +16,7 @@
 #define EARLY_BYTES (64u << 10) /* that one connection may hold back */
 #define EARLY_ROUNDS 16         /* a handshake between two ends of one process takes four */
 #define EARLY_EXIT_MS 2000
+#define EARLY_TURN_MS 10 /* of a wait, where there are more than EARLY_FDS */
 
 void early_client(struct conn *c, int fd)
 {
@@ -283,9 +284,25 @@ struct ready {
 	struct pollfd p[EARLY_FDS];
 };
 
+static _Atomic unsigned turn; /* whose it is, where there are more than EARLY_FDS */
+
+/* How many early connections come before those whose turn it is. */
+static unsigned passed_over(void)
+{
+	unsigned turns = ((unsigned)atomic_load(&conn_early) + EARLY_FDS - 1) / EARLY_FDS;
+
+	return turns > 1 ? turn % turns * EARLY_FDS : 0;
+}
+
+static bool may_step(const struct conn *c)
+{
+	return conn_is_stepping(c) && conn_is_mine(c) && share_steps_here(c);
+}
+
 /* References to connections that are stepping, early ones first. */
 static void collect(struct ready *r)
 {
+	unsigned skip = passed_over();
 	struct conn *c;
 	int pass;
 
@@ -293,8 +310,11 @@ static void collect(struct ready *r)
 	conn_list_lock();
 	for (pass = 0; pass < 2; pass++)
 		for (c = conn_list_first(); c && r->n < EARLY_FDS; c = c->next) {
-			if (!conn_is_stepping(c) || c->early != (pass == 0) || !conn_is_mine(c) ||
-			    !share_steps_here(c) || !conn_get(c))
+			if (c->early != (pass == 0) || !may_step(c))
+				continue;
+			if (!pass && skip && skip--)
+				continue;
+			if (!conn_get(c))
 				continue;
 			r->conn[r->n] = c;
 			r->p[r->n++] =
@@ -344,22 +364,30 @@ void early_settle(struct conn *c, int fd)
 		if (!step_ready(&r))
 			break;
 	}
+	atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed);
 }
 
 int early_poll(struct pollfd p[static EARLY_FDS])
 {
+	unsigned skip = passed_over();
 	struct conn *c;
 	int n = 0;
 
 	if (!early_any())
 		return 0;
 	conn_list_lock();
-	for (c = conn_list_first(); c && n < EARLY_FDS; c = c->next)
-		if (early_is(c) && conn_is_mine(c) && share_steps_here(c))
-			p[n++] =
-				(struct pollfd){ .fd = conn_fd(c, c->fd), .events = conn_wants(c) };
+	for (c = conn_list_first(); c && n < EARLY_FDS; c = c->next) {
+		if (!early_is(c) || !may_step(c) || (skip && skip--))
+			continue;
+		p[n++] = (struct pollfd){ .fd = conn_fd(c, c->fd), .events = conn_wants(c) };
+	}
 	conn_list_unlock();
 	return n;
+}
+
+int64_t early_turn_ms(void)
+{
+	return atomic_load(&conn_early) > EARLY_FDS ? clock_now_ms() + EARLY_TURN_MS : INT64_MAX;
 }
 
 static bool has_unsent(void)

@@ -55,8 +55,10 @@ void early_disown(struct conn *c); /* gives that reference back */
 
 /* Steps `c` (NULL: none) and, if there are any early ones, all others that can go on, until none can. No lock held. */
 void early_settle(struct conn *c, int fd);
-/* What else a wait is to look at, so that early connections go on: up to EARLY_FDS. */
+/* What else a wait is to look at, so that early connections go on: up to EARLY_FDS, in turn. */
 int early_poll(struct pollfd p[static EARLY_FDS]);
+int64_t early_turn_ms(
+	void); /* when such a wait must end, for others to have theirs; INT64_MAX: there are none */
 /* block_wait() meanwhile. */
 int early_wait(int fd, short events, int64_t deadline_ms, bool once);
 /* The same for the next step of `c`. 0: look at its state again. */
