@@ -14,6 +14,7 @@
 #include "conduit/share.h"
 #include "fd/reg.h"
 #include "sys/fds.h"
+#include "sys/leave.h"
 #include "sys/quiet.h"
 #include "sys/sys.h"
 
@@ -54,6 +55,7 @@ void life_fork_parent(void)
 void life_fork_child(void)
 {
 	share_child();
+	table_forked();
 	early_forked();
 	reg_forked();
 	control_atfork_child();
@@ -108,7 +110,7 @@ static void let_go(uintptr_t word, int fd, bool gone)
 {
 	struct conn *c = (struct conn *)word;
 
-	if (word <= SLOT_MAX)
+	if (word <= SLOT_LEAVING)
 		return;
 	if (atomic_fetch_sub(&c->fds, 1) == 1) {
 		if (gone || conn_cookie(fd) != c->cookie) /* it is another file's number */
@@ -298,11 +300,33 @@ void life_received(int fd)
 	errno = saved;
 }
 
+static void left(void *fd)
+{
+	table_left((int)(intptr_t)fd);
+}
+
+/* The last of a number that is a connection's, which a cancelled close() does not take away. */
+static int close_conn(int fd)
+{
+	int saved = errno, r;
+	uintptr_t was = table_leave(fd);
+	struct leave l;
+
+	if (was <= SLOT_LEAVING)
+		return sys.close(fd) < 0 ? -errno : 0;
+	leave_push(&l, left, (void *)(intptr_t)fd);
+	let_go(was, fd, false);
+	errno = saved;
+	r = sys.close(fd) < 0 ? -errno : 0;
+	leave_pop(&l);
+	table_left(fd);
+	return r;
+}
+
 int life_close(int fd)
 {
-	uintptr_t word = table_word(fd), was;
+	uintptr_t word = table_settled(fd);
 	bool ok;
-	int saved = errno;
 
 	if (word == SLOT_PASS) /* the same in every child */
 		table_swap(fd, SLOT_UNKNOWN, &ok);
@@ -310,17 +334,13 @@ int life_close(int fd)
 		return sys.close(fd) < 0 ? -errno : 0;
 	if (word == SLOT_LISTENER)
 		mesh_unlisten(fd);
-	was = table_swap(fd, SLOT_UNKNOWN, &ok);
-	let_go(was, fd, false);
-	errno = saved;
-	return sys.close(fd) < 0 ? -errno : 0;
+	return close_conn(fd);
 }
 
 void life_close_range(unsigned first, unsigned last)
 {
 	unsigned end = (unsigned)table_end();
 	uintptr_t was;
-	bool ok;
 	int fd;
 
 	if (!is_ours())
@@ -330,9 +350,19 @@ void life_close_range(unsigned first, unsigned last)
 			continue;
 		if (table_word(fd) == SLOT_LISTENER)
 			mesh_unlisten(fd);
-		was = table_swap(fd, SLOT_UNKNOWN, &ok);
+		was = table_leave(fd);
 		let_go(was, fd, false);
 	}
+}
+
+void life_closed_range(unsigned first, unsigned last)
+{
+	unsigned end = (unsigned)table_end();
+
+	if (is_ours())
+		for (int fd = (int)first; (unsigned)fd < end && (unsigned)fd <= last; fd++)
+			if (table_word(fd) == SLOT_LEAVING)
+				table_left(fd);
 }
 
 int life_duped(int from, int to)
@@ -400,11 +430,30 @@ struct conn *life_conn(int fd)
 	return NULL;
 }
 
+static void let_go_for_other(int fd)
+{
+	uintptr_t word = table_settled(fd);
+
+	if (word == SLOT_UNKNOWN || !is_ours())
+		return;
+	if (word == SLOT_LISTENER)
+		mesh_unlisten(fd);
+	let_go(table_leave(fd), fd, false);
+}
+
 void life_before_dup2(int from, int to)
 {
 	if (from != to && table_word(to) != SLOT_UNKNOWN &&
 	    sys_call(SYS_fcntl, from, F_GETFD, 0, 0, 0, 0) >= 0)
-		life_leave(to);
+		let_go_for_other(to);
+}
+
+void life_after_dup2(int from, int to, bool done)
+{
+	if (done)
+		life_duped(from, to);
+	if (from != to && table_word(to) == SLOT_LEAVING && is_ours())
+		table_left(to);
 }
 
 void life_exit(void)

@@ -38,9 +38,11 @@ int life_accepted(int listener, uintptr_t word, int fd);
 /* Another process gave us `fd`: by a Unix socket, pidfd_getfd(2), or over exec. May ask weftd. */
 void life_received(int fd);
 int life_close(int fd);
-void life_close_range(unsigned first, unsigned last);
+void life_close_range(unsigned first, unsigned last); /* before and after the real call */
+void life_closed_range(unsigned first, unsigned last);
 int life_duped(int from, int to); /* `to` is a copy; returns it */
 void life_before_dup2(int from, int to);
+void life_after_dup2(int from, int to, bool done);
 void life_leave(int fd); /* libc is about to close it, or to give its number to another file */
 /* As table_conn(), after asking the kernel whether the number still is the connection's: for calls that it would not hear of. */
 struct conn *life_conn(int fd);

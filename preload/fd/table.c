@@ -3,17 +3,72 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "sys/clock.h"
 #include "sys/quiet.h"
 #include "sys/sys.h"
 
 slot_word table_first[TABLE_CHUNK];
 _Atomic(slot_word *) table_chunk[TABLE_CHUNKS];
 static _Atomic int end = TABLE_CHUNK;
+static __thread bool
+	leaving; /* this thread is giving up a number: its signal handlers do not wait for that */
+
+#define LEAVING_MS 1000 /* close() may wait for what is unsent */
+
+uintptr_t table_leave(int fd)
+{
+	uintptr_t was = table_word(fd);
+	bool ok;
+
+	was = table_swap(fd, was > SLOT_MAX ? SLOT_LEAVING : SLOT_UNKNOWN, &ok);
+	leaving |= was > SLOT_LEAVING;
+	return was;
+}
+
+/* Whoever got the number since has put a word of its own there. */
+static void settle(int fd)
+{
+	uintptr_t word = SLOT_LEAVING;
+
+	if (table_word(fd) == SLOT_LEAVING)
+		atomic_compare_exchange_strong(table_slot(fd), &word, SLOT_UNKNOWN);
+}
+
+void table_left(int fd)
+{
+	settle(fd);
+	leaving = false;
+}
+
+uintptr_t table_settled(int fd)
+{
+	int64_t until = 0;
+	uintptr_t word;
+
+	while ((word = table_word(fd)) == SLOT_LEAVING && !leaving) {
+		if (!until)
+			until = clock_now_ms() + LEAVING_MS;
+		else if (clock_now_ms() > until)
+			break;
+		sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	}
+	return word == SLOT_LEAVING ? SLOT_UNKNOWN : word;
+}
+
+void table_forked(void)
+{
+	for (int fd = 0; fd < table_end(); fd++)
+		settle(fd);
+	leaving = false;
+}
 
 struct conn *table_conn_of(int fd, uintptr_t word)
 {
-	struct conn *c = conn_get((struct conn *)word);
+	struct conn *c;
 
+	if (word == SLOT_LEAVING)
+		word = table_settled(fd);
+	c = word > SLOT_LEAVING ? conn_get((struct conn *)word) : NULL;
 	if (c && table_word(fd) != word) {
 		conn_put(c);
 		return NULL;
@@ -23,6 +78,8 @@ struct conn *table_conn_of(int fd, uintptr_t word)
 
 struct conn *table_call_of(struct call *k, int fd, uintptr_t word)
 {
+	if (word == SLOT_LEAVING)
+		word = table_settled(fd);
 	quiet_data_hold();
 	call_begin(k, table_conn_of(fd, word));
 	quiet_data_let();

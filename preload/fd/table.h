@@ -12,13 +12,14 @@
 #define TABLE_CHUNK 1024u
 #define TABLE_CHUNKS 4096u /* 4 Mi descriptors: more than fs.nr_open allows by default */
 
-enum slot {                /* a word above SLOT_MAX points to a struct conn and holds a reference */
+enum slot { /* a word above SLOT_LEAVING points to a struct conn and holds a reference */
 	    SLOT_UNKNOWN,  /* nothing is known: real calls */
 	    SLOT_PASS,     /* known not to be of interest: real calls */
 	    SLOT_FRESH4,   /* TCP socket of socket(), AF_INET, not connected */
 	    SLOT_FRESH6,   /* the same, AF_INET6 */
 	    SLOT_LISTENER, /* what it accepts is admitted to the mesh */
 	    SLOT_MAX,
+	    SLOT_LEAVING, /* a connection's; close() or dup2() of some thread is about to give the number up */
 };
 
 typedef _Atomic uintptr_t slot_word;
@@ -45,7 +46,18 @@ static inline uintptr_t table_word(int fd)
 	return s ? atomic_load_explicit(s, memory_order_acquire) : SLOT_UNKNOWN;
 }
 
+/* With a word above SLOT_MAX. NULL: the real call, after whoever gives up the number has done so. */
 struct conn *table_conn_of(int fd, uintptr_t word);
+
+/* What close() and dup2() put around the real call. In between the number still leads to the connection's socket for the
+ * kernel, but no more to the connection for us: a real call of another thread would read the wire, or write to it in the
+ * clear. table_leave() returns the word that was there. */
+uintptr_t table_leave(int fd);
+void table_left(int fd);
+/* The word of `fd`, after waiting for another thread that is between the two. */
+uintptr_t table_settled(int fd);
+/* In a child of fork(): there is no other thread. */
+void table_forked(void);
 
 /* The connection behind an fd with a reference, or NULL. */
 static inline struct conn *table_conn(int fd)

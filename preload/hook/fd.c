@@ -20,26 +20,37 @@ HOOK_ALIAS(int, __close, (int fd), close);
 
 HOOK_EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
-	int saved = errno;
+	bool closes = first <= last && !(flags & CLOSE_RANGE_CLOEXEC);
+	int saved = errno, r;
 
-	if (first <= last && !(flags & CLOSE_RANGE_CLOEXEC))
+	if (closes)
 		life_close_range(first, last);
 	errno = saved;
 	if (sys.close_range)
-		return sys.close_range(first, last, flags);
-	return (int)hook_result(sys_call(SYS_close_range, first, last, flags, 0, 0, 0), saved);
+		r = sys.close_range(first, last, flags);
+	else
+		r = (int)hook_result(sys_call(SYS_close_range, first, last, flags, 0, 0, 0), saved);
+	saved = errno;
+	if (closes)
+		life_closed_range(first, last);
+	errno = saved;
+	return r;
 }
 
 HOOK_EXPORT void closefrom(int first)
 {
 	int saved = errno;
+	unsigned from = first < 0 ? 0 : (unsigned)first;
 
-	life_close_range(first < 0 ? 0 : (unsigned)first, ~0u);
+	life_close_range(from, ~0u);
 	errno = saved;
 	if (sys.closefrom)
 		sys.closefrom(first);
 	else
-		sys_call(SYS_close_range, first < 0 ? 0 : first, ~0u, 0, 0, 0, 0);
+		sys_call(SYS_close_range, from, ~0u, 0, 0, 0, 0);
+	saved = errno;
+	life_closed_range(from, ~0u);
+	errno = saved;
 }
 
 HOOK_EXPORT int dup(int fd)
@@ -54,15 +65,14 @@ HOOK_EXPORT int dup(int fd)
 
 HOOK_EXPORT int dup2(int fd, int to)
 {
-	int saved = errno, r;
+	int saved = errno, r, err;
 
 	life_before_dup2(fd, to);
 	errno = saved;
 	r = sys.dup2(fd, to);
-	if (r >= 0) {
-		life_duped(fd, r);
-		errno = saved;
-	}
+	err = r < 0 ? errno : saved;
+	life_after_dup2(fd, to, r >= 0);
+	errno = err;
 	return r;
 }
 
@@ -70,15 +80,14 @@ HOOK_ALIAS(int, __dup2, (int fd, int to), dup2);
 
 HOOK_EXPORT int dup3(int fd, int to, int flags)
 {
-	int saved = errno, r;
+	int saved = errno, r, err;
 
 	life_before_dup2(fd, to);
 	errno = saved;
 	r = sys.dup3(fd, to, flags);
-	if (r >= 0) {
-		life_duped(fd, r);
-		errno = saved;
-	}
+	err = r < 0 ? errno : saved;
+	life_after_dup2(fd, to, r >= 0);
+	errno = err;
 	return r;
 }
 
