@@ -62,18 +62,25 @@ void table_forked(void)
 	leaving = false;
 }
 
+/* A word that changes meanwhile is looked at anew: a real call would be one on a meshed socket still, or again. */
 struct conn *table_conn_of(int fd, uintptr_t word)
 {
+	uintptr_t was;
 	struct conn *c;
 
 	if (word == SLOT_LEAVING)
 		word = table_settled(fd);
-	c = word > SLOT_LEAVING ? conn_get((struct conn *)word) : NULL;
-	if (c && table_word(fd) != word) {
+	while (word > SLOT_LEAVING) {
+		c = conn_get((struct conn *)word);
+		if (c && table_word(fd) == word)
+			return c;
 		conn_put(c);
-		return NULL;
+		was = word;
+		word = table_settled(fd);
+		if (!c && word == was)
+			return NULL;
 	}
-	return c;
+	return NULL;
 }
 
 struct conn *table_call_of(struct call *k, int fd, uintptr_t word)
