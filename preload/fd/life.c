@@ -229,10 +229,18 @@ int life_listen(int fd, int backlog)
 	r = sys.listen(fd, backlog);
 	if (r < 0)
 		return -errno;
-	if (word != SLOT_LISTENER && is_ours())
+	if (word == SLOT_LISTENER && is_ours())
+		mesh_listen(fd); /* shutdown() may have ended it */
+	else if (is_ours())
 		make_listener(fd);
 	errno = saved;
 	return r;
+}
+
+void life_shut(int fd, int how)
+{
+	if (table_word(fd) == SLOT_LISTENER && (how == SHUT_RD || how == SHUT_RDWR) && is_ours())
+		mesh_unlisten(fd);
 }
 
 void life_inherit_listeners(void)

@@ -31,6 +31,7 @@ struct conn *life_adopt(int fd);
 void life_attach(int fd, struct conn *c);
 
 int life_listen(int fd, int backlog);
+void life_shut(int fd, int how); /* before shutdown(), which ends a listener */
 /* Those that a former program of this process left: as if listen() were called now. */
 void life_inherit_listeners(void);
 /* What accept() returned for a listener that had this word before the call; fd, or -errno after which it is closed. */

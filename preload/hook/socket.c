@@ -165,5 +165,8 @@ HOOK_EXPORT int shutdown(int fd, int how)
 	TABLE_CALL(c, fd);
 	int saved = errno;
 
-	return c ? (int)hook_result(direct_shutdown(c, fd, how), saved) : sys.shutdown(fd, how);
+	if (c)
+		return (int)hook_result(direct_shutdown(c, fd, how), saved);
+	life_shut(fd, how);
+	return sys.shutdown(fd, how);
 }
