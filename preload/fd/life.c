@@ -367,10 +367,8 @@ void life_closed_range(unsigned first, unsigned last)
 {
 	unsigned end = (unsigned)table_end();
 
-	if (is_ours())
-		for (int fd = (int)first; (unsigned)fd < end && (unsigned)fd <= last; fd++)
-			if (table_word(fd) == SLOT_LEAVING)
-				table_left(fd);
+	for (int fd = (int)first; (unsigned)fd < end && (unsigned)fd <= last; fd++)
+		life_left(fd);
 }
 
 int life_duped(int from, int to)
@@ -405,19 +403,6 @@ int life_duped(int from, int to)
 	return to;
 }
 
-void life_leave(int fd)
-{
-	uintptr_t was;
-	bool ok;
-
-	if (table_word(fd) == SLOT_UNKNOWN || !is_ours())
-		return;
-	was = table_swap(fd, SLOT_UNKNOWN, &ok);
-	if (was == SLOT_LISTENER)
-		mesh_unlisten(fd);
-	let_go(was, fd, false);
-}
-
 void life_lost(int fd, struct conn *c)
 {
 	uintptr_t word = (uintptr_t)c;
@@ -438,7 +423,7 @@ struct conn *life_conn(int fd)
 	return NULL;
 }
 
-static void let_go_for_other(int fd)
+void life_leave(int fd)
 {
 	uintptr_t word = table_settled(fd);
 
@@ -453,15 +438,21 @@ void life_before_dup2(int from, int to)
 {
 	if (from != to && table_word(to) != SLOT_UNKNOWN &&
 	    sys_call(SYS_fcntl, from, F_GETFD, 0, 0, 0, 0) >= 0)
-		let_go_for_other(to);
+		life_leave(to);
+}
+
+void life_left(int fd)
+{
+	if (table_word(fd) == SLOT_LEAVING && is_ours())
+		table_left(fd);
 }
 
 void life_after_dup2(int from, int to, bool done)
 {
 	if (done)
 		life_duped(from, to);
-	if (from != to && table_word(to) == SLOT_LEAVING && is_ours())
-		table_left(to);
+	if (from != to)
+		life_left(to);
 }
 
 void life_exit(void)

@@ -44,7 +44,8 @@ void life_closed_range(unsigned first, unsigned last);
 int life_duped(int from, int to); /* `to` is a copy; returns it */
 void life_before_dup2(int from, int to);
 void life_after_dup2(int from, int to, bool done);
-void life_leave(int fd); /* libc is about to close it, or to give its number to another file */
+void life_leave(int fd); /* libc is about to close it, or to give its number to another file... */
+void life_left(int fd);  /* ...and has done so */
 /* As table_conn(), after asking the kernel whether the number still is the connection's: for calls that it would not hear of. */
 struct conn *life_conn(int fd);
 /* The kernel says that `fd` is not the socket of `c`: it was closed where no hook saw it. */

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "sys/clock.h"
 #include "sys/quiet.h"
@@ -13,7 +14,8 @@ static _Atomic int end = TABLE_CHUNK;
 static __thread bool
 	leaving; /* this thread is giving up a number: its signal handlers do not wait for that */
 
-#define LEAVING_MS 1000 /* close() may wait for what is unsent */
+#define LEAVING_MS 5000 /* close() waits for what is unsent, up to 2 s */
+#define LEAVING_STEP_NS 20000
 
 uintptr_t table_leave(int fd)
 {
@@ -42,6 +44,7 @@ void table_left(int fd)
 
 uintptr_t table_settled(int fd)
 {
+	struct timespec step = { .tv_nsec = LEAVING_STEP_NS };
 	int64_t until = 0;
 	uintptr_t word;
 
@@ -50,7 +53,7 @@ uintptr_t table_settled(int fd)
 			until = clock_now_ms() + LEAVING_MS;
 		else if (clock_now_ms() > until)
 			break;
-		sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+		sys_call(SYS_nanosleep, (long)&step, 0, 0, 0, 0, 0);
 	}
 	return word == SLOT_LEAVING ? SLOT_UNKNOWN : word;
 }

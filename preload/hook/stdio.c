@@ -137,32 +137,36 @@ void stdio_flush(void)
 	io.unlock();
 }
 
-/* Closes the descriptor of a stream behind our back, or lets another file take its number. */
-static void leave(FILE *f)
+/* Before its descriptor is closed behind our back, or another file takes its number, which is returned. */
+static int leave(FILE *f)
 {
-	if (!f || !is_file(f) || table_word(f->_fileno) == SLOT_UNKNOWN)
-		return;
-	if (table_word(f->_fileno) > SLOT_MAX)
+	int saved = errno, fd = f && is_file(f) ? f->_fileno : -1;
+
+	if (table_word(fd) == SLOT_UNKNOWN)
+		return -1;
+	if (table_word(fd) > SLOT_MAX)
 		fflush(f);
-	life_leave(f->_fileno);
+	life_leave(fd);
+	errno = saved;
+	return fd;
 }
 
 HOOK_EXPORT FILE *freopen(const char *path, const char *mode, FILE *f)
 {
-	int saved = errno;
+	int fd = leave(f);
+	FILE *r = sys.freopen(path, mode, f);
 
-	leave(f);
-	errno = saved;
-	return sys.freopen(path, mode, f);
+	life_left(fd);
+	return r;
 }
 
 HOOK_EXPORT FILE *freopen64(const char *path, const char *mode, FILE *f)
 {
-	int saved = errno;
+	int fd = leave(f);
+	FILE *r = sys.freopen64(path, mode, f);
 
-	leave(f);
-	errno = saved;
-	return sys.freopen64(path, mode, f);
+	life_left(fd);
+	return r;
 }
 
 /* Formats into memory and writes that: with libc's own, the way to the descriptor differs between versions. */
