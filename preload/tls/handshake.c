@@ -123,6 +123,8 @@ static int stopped(struct handshake *h, int r)
 {
 	switch (SSL_get_error(h->ssl, r)) {
 	case SSL_ERROR_WANT_READ:
+		if (flight_is_foreign(&h->flight)) /* the rest of its header may never come */
+			return fail(h, WEFT_REASON_NOT_TLS, NULL);
 		h->wants = POLLIN;
 		return -EAGAIN;
 	case SSL_ERROR_WANT_WRITE:
