@@ -81,7 +81,8 @@ class Family:
         def kib(pid):
             with open(f"/proc/{pid}/smaps_rollup") as f:
                 text = f.read()
-            return sum(int(n) for n in re.findall(r"(?m)^(?:Private_Dirty|Private_Clean):\s+(\d+) kB", text))
+            # Clean pages are of files; they become private when somebody else who maps the file ends.
+            return int(re.search(r"(?m)^Private_Dirty:\s+(\d+) kB", text).group(1))
         return {name: kib(pid) for name, pid in self.pids().items()}
 
 
