@@ -4,15 +4,6 @@
 #include <sys/epoll.h>
 #include <sys/select.h>
 
-static int error_of(int fd)
-{
-	int e = -1;
-	socklen_t len = sizeof(e);
-
-	MUST(getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) == 0);
-	return e;
-}
-
 /* Accepts for ever and answers each byte with itself. */
 static void *echo(void *arg)
 {

@@ -1,27 +1,9 @@
 /* epoll: level, edge, oneshot; MOD and DEL; several threads on one set; duplicates of one connection. */
 #include "probe.h"
 
-#include <sys/epoll.h>
-
-static int events_now(int ep)
-{
-	struct epoll_event ev = { 0 };
-
-	return epoll_wait(ep, &ev, 1, 0) == 1 ? (int)ev.events : 0;
-}
-
-static int events_soon(int ep)
-{
-	struct epoll_event ev = { 0 };
-
-	MUST(epoll_wait(ep, &ev, 1, PROBE_WAIT_MS) == 1);
-	MUST(ev.data.u64 == UINT64_MAX - 5);
-	return (int)ev.events;
-}
-
 static void add(int ep, int op, int fd, uint32_t events)
 {
-	struct epoll_event ev = { .events = events, .data.u64 = UINT64_MAX - 5 };
+	struct epoll_event ev = { .events = events, .data.u64 = PROBE_TAG };
 
 	MUST(epoll_ctl(ep, op, fd, &ev) == 0);
 }

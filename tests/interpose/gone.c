@@ -33,15 +33,6 @@ static void events(int fd)
 	printf("%s\n", events_text(ready_now(fd) & ~(POLLERR | POLLHUP)));
 }
 
-static int error_of(int fd)
-{
-	int e = -1;
-	socklen_t len = sizeof(e);
-
-	MUST(getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) == 0);
-	return e;
-}
-
 static void reads_first(int fd)
 {
 	char b[8];

@@ -24,15 +24,6 @@ static void events(const char *when, int fd)
 	printf("%s: %s%#x\n", when, events_text(p.revents), e.events);
 }
 
-static int error_of(int fd)
-{
-	int e = -1;
-	socklen_t len = sizeof(e);
-
-	MUST(getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) == 0);
-	return e;
-}
-
 static struct sockaddr_in name_of(int fd)
 {
 	struct sockaddr_in a;

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -207,6 +208,15 @@ static inline void set_int(int fd, int level, int name, int value)
 	MUST(setsockopt(fd, level, name, &value, sizeof(value)) == 0);
 }
 
+static inline int error_of(int fd)
+{
+	int e = -1;
+	socklen_t len = sizeof(e);
+
+	MUST(getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) == 0);
+	return e;
+}
+
 static inline void set_nonblock(int fd, bool on)
 {
 	int fl = fcntl(fd, F_GETFL);
@@ -269,6 +279,24 @@ static inline int ready_now(int fd)
 
 	MUST(poll(&p, 1, 0) >= 0);
 	return p.revents;
+}
+
+/* What an epoll instance tells of the one registration in it: at once, 0 for nothing; or within PROBE_WAIT_MS. */
+#define PROBE_TAG (UINT64_MAX - 5)
+static inline int events_now(int ep)
+{
+	struct epoll_event ev = { 0 };
+
+	return epoll_wait(ep, &ev, 1, 0) == 1 ? (int)ev.events : 0;
+}
+
+static inline int events_soon(int ep)
+{
+	struct epoll_event ev = { 0 };
+
+	MUST(epoll_wait(ep, &ev, 1, PROBE_WAIT_MS) == 1);
+	MUST(ev.data.u64 == PROBE_TAG);
+	return (int)ev.events;
 }
 
 static inline const char *events_text(int ev)

@@ -1,15 +1,6 @@
 /* How a connection ends that is not closed in order: unread data, SO_LINGER 0, a process that dies. */
 #include "probe.h"
 
-static int error_of(int fd)
-{
-	int e = -1;
-	socklen_t len = sizeof(e);
-
-	MUST(getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) == 0);
-	return e;
-}
-
 static void wait_error(int fd)
 {
 	MUST(wait_for(fd, 0) & POLLERR);

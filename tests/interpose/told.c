@@ -12,15 +12,6 @@ static void on_pipe(int sig)
 	pipes++;
 }
 
-static int error_of(int fd)
-{
-	int e = -1;
-	socklen_t len = sizeof(e);
-
-	MUST(getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) == 0);
-	return e;
-}
-
 static int waiting(int fd)
 {
 	int n = -1;

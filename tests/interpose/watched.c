@@ -1,27 +1,9 @@
 /* A server whose poller knows the socket before it listens, as Asio's acceptor does; one that accepts by a copy of it. */
 #include "probe.h"
 
-#include <sys/epoll.h>
-
-static int events_now(int ep)
-{
-	struct epoll_event ev = { 0 };
-
-	return epoll_wait(ep, &ev, 1, 0) == 1 ? (int)ev.events : 0;
-}
-
-static int events_soon(int ep)
-{
-	struct epoll_event ev = { 0 };
-
-	MUST(epoll_wait(ep, &ev, 1, PROBE_WAIT_MS) == 1);
-	MUST(ev.data.u64 == UINT64_MAX - 7);
-	return (int)ev.events;
-}
-
 static int watch(int ep, int op, int fd, uint32_t events)
 {
-	struct epoll_event ev = { .events = events, .data.u64 = UINT64_MAX - 7 };
+	struct epoll_event ev = { .events = events, .data.u64 = PROBE_TAG };
 
 	return epoll_ctl(ep, op, fd, &ev);
 }
@@ -47,7 +29,7 @@ static void *say(void *arg)
 	return NULL;
 }
 
-/* One client, taken from `fd` once `ep` tells of it, or at once. */
+/* One client, taken from `fd` once `ep` tells of it. */
 static void serve(int ep, int fd, struct sockaddr_in *addr)
 {
 	char b[8] = "";
@@ -55,8 +37,7 @@ static void serve(int ep, int fd, struct sockaddr_in *addr)
 	int c;
 
 	MUST(pthread_create(&t, NULL, say, addr) == 0);
-	if (ep >= 0)
-		printf("soon %#x\n", events_soon(ep));
+	printf("soon %#x\n", events_soon(ep));
 	c = SHOW_FD(accept(fd, NULL, NULL));
 	recv_all(c, b, 5);
 	send_all(c, "welcome", 7);
